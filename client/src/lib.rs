@@ -71,6 +71,10 @@ pub fn connectors() -> std::result::Result<connector::Registry, Box<dyn std::err
     let registry = connector::Registry::default();
     #[cfg(feature = "postgres")]
     let registry = registry.with(std::sync::Arc::new(windlass_connectors::postgres::Postgres::default()))?;
+    #[cfg(feature = "mysql")]
+    let registry = registry.with(std::sync::Arc::new(windlass_connectors::mysql::Mysql::default()))?;
+    #[cfg(feature = "dynamodb")]
+    let registry = registry.with(std::sync::Arc::new(windlass_connectors::dynamodb::DynamoDb::default()))?;
     Ok(registry)
 }
 

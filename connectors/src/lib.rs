@@ -6,12 +6,19 @@
 //! | --- | --- |
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
-//! | tables of databases | `rds`, `postgres` |
+//! | services of AWS | `aws` |
+//! | tables of databases | `rds`, `mysql`, `postgres`, `dynamodb` |
 
 pub mod archive;
+#[cfg(feature = "dynamodb")]
+mod aws;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg(all(feature = "aws", feature = "postgres"))]
+#[cfg(all(feature = "aws", any(feature = "mysql", feature = "postgres")))]
 mod rds;
 #[cfg(feature = "s3")]
 mod s3;

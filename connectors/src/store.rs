@@ -10,7 +10,7 @@
 //! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches a private S3 server. Without credentials in the environment the machine's own role is used;
 //! `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
-use crate::archive::Archive;
+use crate::archive::{Archive, StorageClasses};
 use crate::uploads::UploadStore;
 use crate::web::WebStore;
 use crate::wfs::{Wfs, WfsStore};
@@ -32,11 +32,15 @@ use windlass_engine::versions::Versions;
 
 /// The prefix of table options that configure an S3 store.
 const AWS_PREFIX: &str = "aws.";
+/// The prefix of options by which storage classes travel. What follows is the beginning of keys.
+const CLASS_PREFIX: &str = "storage_class:";
 
 /// The registry of a process. Give it to the `RuntimeEnv` of the primary and of every executor.
 pub struct StoreRegistry {
     /// Stores by scheme, host and port.
     stores: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
+    /// How files are written, by the same.
+    classes: RwLock<HashMap<String, Arc<StorageClasses>>>,
     /// Buckets whose objects may be archived, by the same.
     archives: RwLock<HashMap<String, Arc<dyn Archive>>>,
     /// The `aws.` options of stores that a table configured.
@@ -57,6 +61,7 @@ impl Default for StoreRegistry {
         Self {
             stores: RwLock::new(HashMap::from([("file://".to_string(), local)])),
             archives: RwLock::default(),
+            classes: RwLock::default(),
             configured: RwLock::default(),
             wfs: RwLock::default(),
         }
@@ -91,11 +96,21 @@ impl StoreRegistry {
         found.ok_or_else(|| plan_datafusion_err!("this program was built without S3's archives"))
     }
 
+    /// The storage classes of files in the bucket of `url`, which travel with the plans that write there.
+    pub fn classes(&self, url: &Url) -> Arc<StorageClasses> {
+        Arc::clone(self.classes.write().entry(store_key(url)).or_default())
+    }
+
     /// Builds the store of `url` with the `aws.` options of a table and keeps it for every later use of the same bucket, in place of the environment's
     /// settings. Does nothing when `options` holds none.
     ///
     /// The primary calls this when a table is made or loaded; an executor calls it before a stage runs, with the options in the stage's plan.
     pub fn configure(&self, url: &Url, options: &BTreeMap<String, String>) -> Result<()> {
+        for (key, class) in options {
+            if let Some(prefix) = key.strip_prefix(CLASS_PREFIX) {
+                self.classes(url).set(prefix, class);
+            }
+        }
         let aws: BTreeMap<_, _> = options.clone().into_iter().filter(|(key, _)| key.starts_with(AWS_PREFIX)).collect();
         let Some((first, _)) = aws.first_key_value() else { return Ok(()) };
         if self.configured.read().get(&store_key(url)) == Some(&aws) {
@@ -109,7 +124,7 @@ impl StoreRegistry {
         for (key, value) in &aws {
             builder = builder.with_config(aws_key(key)?, value);
         }
-        let built = s3(url, builder)?;
+        let built = s3(url, builder, self.classes(url))?;
         self.stores.write().insert(store_key(url), built.store);
         self.archives.write().extend(built.archive.map(|archive| (store_key(url), archive)));
         self.configured.write().insert(store_key(url), aws);
@@ -126,7 +141,12 @@ impl CountedFiles for StoreRegistry {
 impl StoreOptions for StoreRegistry {
     fn options(&self, url: &str) -> Option<BTreeMap<String, String>> {
         let url = Url::parse(url).ok()?;
-        self.configured.read().get(&store_key(&url)).cloned()
+        let configured = self.configured.read().get(&store_key(&url)).cloned();
+        let classes = self.classes.read().get(&store_key(&url)).filter(|classes| !classes.is_empty()).cloned();
+        let Some(classes) = classes else { return configured };
+        let mut options = configured.unwrap_or_default();
+        options.extend(classes.all().into_iter().map(|(prefix, class)| (format!("{CLASS_PREFIX}{prefix}"), class)));
+        Some(options)
     }
 }
 
@@ -147,7 +167,7 @@ impl ObjectStoreRegistry for StoreRegistry {
         if let Some(store) = self.stores.read().get(&key) {
             return Ok(Arc::clone(store));
         }
-        let built = build(url)?;
+        let built = build(url, self.classes(url))?;
         // Another thread may have built it meanwhile. There is one store for each key, so that connections are shared.
         let mut stores = self.stores.write();
         if let Some(archive) = built.archive {
@@ -163,9 +183,9 @@ struct Built {
     archive: Option<Arc<dyn Archive>>,
 }
 
-fn build(url: &Url) -> Result<Built> {
+fn build(url: &Url, classes: Arc<StorageClasses>) -> Result<Built> {
     match url.scheme() {
-        "s3" | "s3a" => s3(url, s3_from_environment(url)),
+        "s3" | "s3a" => s3(url, s3_from_environment(url), classes),
         "http" | "https" => {
             let timeout = std::env::var("WINDLASS_HTTP_TIMEOUT_S").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
             let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_secs(timeout));
@@ -191,7 +211,7 @@ fn s3_from_environment(url: &Url) -> AmazonS3Builder {
 }
 
 /// Checks the endpoint and builds the store. The crate accepts any text as an endpoint, and panics at the first request when it is no URL.
-fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Built> {
+fn s3(url: &Url, builder: AmazonS3Builder, classes: Arc<StorageClasses>) -> Result<Built> {
     if let Some(endpoint) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint) {
         let parsed = Url::parse(&endpoint).ok().filter(|parsed| matches!(parsed.scheme(), "http" | "https"));
         if parsed.is_none_or(|parsed| !parsed.has_host()) {
@@ -201,18 +221,28 @@ fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Built> {
             );
         }
     }
-    #[cfg(feature = "s3")]
-    let bucket = Arc::new(crate::s3::Bucket::of(&builder));
-    let store = Arc::new(builder.build().map_err(|e| unusable(url, e))?);
-    let uploads = Arc::clone(&store) as Arc<dyn MultipartStore>;
-    #[cfg(feature = "s3")]
-    let (store, archive): (Arc<dyn ObjectStore>, Option<Arc<dyn Archive>>) = {
-        let root = format!("{}/", &url[..Position::BeforePath]);
-        (Arc::new(crate::s3::Explaining::new(store, Arc::clone(&bucket), root)), Some(bucket))
-    };
-    #[cfg(not(feature = "s3"))]
-    let archive = None;
+    let root = format!("{}/", &url[..Position::BeforePath]);
+    let (store, uploads, archive) = with_archive(&builder, root, classes).map_err(|e| unusable(url, e))?;
     Ok(Built { store: Arc::new(UploadStore::new(store, uploads)), archive })
+}
+
+type WithArchive = (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>, Option<Arc<dyn Archive>>);
+
+#[cfg(feature = "s3")]
+fn with_archive(
+    builder: &AmazonS3Builder,
+    root: String,
+    classes: Arc<StorageClasses>,
+) -> object_store::Result<WithArchive> {
+    let bucket = Arc::new(crate::s3::Bucket::of(builder, classes));
+    let store = Arc::new(crate::s3::Explaining::new(builder.clone().build()?, Arc::clone(&bucket), root));
+    Ok((Arc::clone(&store) as Arc<dyn ObjectStore>, store, Some(bucket)))
+}
+
+#[cfg(not(feature = "s3"))]
+fn with_archive(builder: &AmazonS3Builder, _: String, _: Arc<StorageClasses>) -> object_store::Result<WithArchive> {
+    let store = Arc::new(builder.clone().build()?);
+    Ok((Arc::clone(&store) as Arc<dyn ObjectStore>, store, None))
 }
 
 /// Parses a table option. `aws.access_key_id` and `aws.aws_access_key_id` are the same option.

@@ -32,8 +32,14 @@ if [ "$what" = tests ]; then
     need etcdctl etcd-client
     # An oracle, and a server whose tables are read and written.
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
-    # Certificates for its connections.
+    # Another one, in packages that have no service.
+    [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server-core)
+    need mariadb mariadb-client-core
+    # Certificates for their connections.
     need openssl openssl
+    # A server of DynamoDB's API.
+    need node nodejs
+    need npm npm
     # For the networks of the chaos suite.
     need ip iproute2
 fi
@@ -77,6 +83,15 @@ if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 
     cp "$requirements" "$venv/requirements.txt"
 fi
 "$venv/bin/python" "$here/tests/data/generate.py" "$cache/data"
+
+# The strict server of DynamoDB's API. Of its parts none has to be built: its data lie in memory.
+dynalite=4.0.0
+if [ "$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$cache/dynalite/node_modules/dynalite/package.json" 2>/dev/null)" != "$dynalite" ]; then
+    say "installing dynalite $dynalite into $cache/dynalite"
+    rm -rf "$cache/dynalite"
+    mkdir -p "$cache/dynalite"
+    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$cache/dynalite" "dynalite@$dynalite" >&2
+fi
 
 # A second version of DuckDB, for what changed between the two: it cannot lie in the same environment.
 duckdb=2.0.1

@@ -3,7 +3,10 @@ everybody may read: prints its URL and serves until its input ends. A line of it
 which is answered by a line:
 
     archive PREFIX CLASS    the objects of "lake" are archived, and how many these are is the answer
+    classes PREFIX          the storage classes of the objects of "lake" are the answer, each once
     slow N                  restored objects can be read after they were looked at N times
+    uploads                 how many uploads of "lake" are not completed is the answer
+    objects PREFIX          how many objects of "lake" there are is the answer
 """
 
 import json
@@ -37,6 +40,13 @@ for line in sys.stdin:
                 source = {"Bucket": "lake", "Key": key}
                 client.copy_object(Bucket="lake", Key=key, CopySource=source, StorageClass=storage_class)
             print(len(objects), flush=True)
+        case ["classes", prefix]:
+            objects = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
+            print(" ".join(sorted({found["StorageClass"] for found in objects})), flush=True)
+        case ["uploads"]:
+            print(len(client.list_multipart_uploads(Bucket="lake").get("Uploads", [])), flush=True)
+        case ["objects", prefix]:
+            print(client.list_objects_v2(Bucket="lake", Prefix=prefix)["KeyCount"], flush=True)
         case ["slow", times]:
             state_manager.set_transition("s3::keyrestore", {"progression": "manual", "times": int(times)})
             print("ok", flush=True)

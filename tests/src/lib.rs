@@ -36,6 +36,8 @@ mod cluster;
 #[cfg(test)]
 mod configuration;
 #[cfg(test)]
+mod dynamodb;
+#[cfg(test)]
 mod etcd;
 #[cfg(test)]
 mod files;
@@ -43,6 +45,8 @@ mod files;
 mod layers;
 #[cfg(test)]
 mod meta_stores;
+#[cfg(test)]
+mod mysql;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

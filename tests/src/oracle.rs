@@ -9,6 +9,7 @@
 pub(crate) mod awkward;
 mod corpus;
 mod known;
+pub(crate) mod mariadb;
 mod outside;
 pub(crate) mod postgres;
 pub(crate) mod statements;

@@ -1,6 +1,6 @@
 //! An object store that speaks S3: a separate server, reached through the environment of the processes or the options of a table.
 
-use crate::cluster::{Processes, python, run, windlass};
+use crate::cluster::{Processes, python, run, succeed, windlass};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -241,4 +241,81 @@ fn a_restore_is_waited_for() {
     assert!(again.contains("0 asked for, 1 asked for before") && !again.contains("they can be read"), "{again}");
     let create = "create external table cold stored as parquet location 's3://lake/cold/'";
     assert_eq!(cluster.sql(&[create, "select id from cold"]).unwrap(), "id\n1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_written_with_the_storage_class_of_their_table() {
+    let mut server = Server::start();
+    let cluster = server.cluster();
+    let sql = |statements: &[&str]| cluster.sql(statements);
+    let table = |name: &str, options: &str| {
+        format!("create external table {name} (id bigint) stored as parquet location 's3://lake/{name} é/' {options}")
+    };
+    let insert = |name: &str| format!("insert into {name} select value from generate_series(1, 1000)");
+    sql(&[STAGES, &table("cheap", "options (storage_class 'standard_ia')"), &insert("cheap")]).unwrap();
+    sql(&[STAGES, &table("usual", ""), &insert("usual")]).unwrap();
+    sql(&[STAGES, &table("cold", "options (storage_class 'GLACIER', archived 'skip')"), &insert("cold")]).unwrap();
+    assert_eq!(server.ask("classes cheap"), "STANDARD_IA");
+    assert_eq!(server.ask("classes usual"), "STANDARD");
+    assert_eq!(server.ask("classes cold"), "GLACIER");
+    assert_eq!(sql(&["select count(*) as n from cheap", "select count(*) as n from cold"]).unwrap(), "n\n1000\nn\n0\n");
+    refused(sql(&[&table("no", "options (storage_class 'cold')")]), &["'cold'", "STANDARD_IA", "DEEP_ARCHIVE"]);
+    let here =
+        "create external table no (id int) stored as csv location '/tmp/none/' options (storage_class 'GLACIER')";
+    refused(sql(&[here]), &["'storage_class'", "s3://bucket/"]);
+    cluster.at_rest().await;
+}
+
+const SLOW: &str = "copy (select value, repeat(md5(cast(value as varchar)), 9) as text from generate_series(1, 3000000)) to \
+                    's3://lake/slow/' stored as parquet";
+
+impl Server {
+    /// Waits until files are being written.
+    async fn until_uploads(&mut self) {
+        while self.ask("uploads") == "0" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A reader sees no file of a write before it is published. What a lost attempt began to upload is aborted.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_appear_when_their_write_is_published() {
+    let mut server = Server::start();
+    let cluster = server.cluster();
+    let session = cluster.session().await;
+    let copy = tokio::spawn(async move { session.sql(SLOW).await?.collect().await });
+    server.until_uploads().await;
+    assert_eq!(server.ask("objects slow/"), "0");
+    cluster.kill_executor(0);
+    let copied = copy.await.expect("it ends").expect("the other executor does it");
+    assert_eq!(copied[0].num_rows(), 1);
+    assert_ne!(server.ask("objects slow/"), "0");
+    assert_eq!((server.ask("uploads"), server.ask("objects .slow")), ("0".to_owned(), "0".to_owned()));
+    let read = "create external table slow stored as parquet location 's3://lake/slow/'";
+    assert_eq!(cluster.sql(&[read, "select count(distinct value) as n from slow"]).unwrap(), "n\n3000000\n");
+}
+
+/// The next primary leaves neither objects nor uploads of a write that its predecessor did not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_primary_died_leaves_neither_objects_nor_uploads() {
+    let mut server = Server::start();
+    let cluster = server.cluster();
+    let session = cluster.session().await;
+    let copy = tokio::spawn(async move { session.sql(SLOW).await?.collect().await });
+    server.until_uploads().await;
+    let primary = cluster.primary();
+    let mut kill = std::process::Command::new("kill");
+    kill.args(["-9", &primary.to_string()]);
+    succeed(kill);
+    crate::cluster::wait_until_gone(primary);
+    copy.abort();
+    let dir = cluster.dir.path().display().to_string();
+    let mut up = windlass(&["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "512MiB", "--dir", &dir]);
+    up.envs(server.environment());
+    succeed(up);
+    assert_eq!(cluster.sql(&["select 1 as a"]).unwrap(), "a\n1\n");
+    cluster.at_rest().await;
+    let left = ["uploads", "objects slow/", "objects .slow"].map(|what| server.ask(what));
+    assert_eq!(left, ["0", "0", "0"]);
 }

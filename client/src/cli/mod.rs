@@ -3,6 +3,7 @@
 mod arguments;
 mod cluster;
 mod complete;
+mod copy;
 mod embedding;
 mod fs;
 mod jobs;
@@ -145,6 +146,7 @@ fn dispatch(arguments: Arguments, connectors: &Registry) -> Outcome {
     let embedding = |config| Embedding { config, file, connectors: connectors.clone() };
     match arguments.command {
         Command::Sql(command) => sql::run(command, embedding(config), &runtime()?),
+        Command::Copy(command) => sql::run(copy::statements(command)?, embedding(config), &runtime()?),
         Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
         Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
         Command::Fs(command) => fs::run(command, embedding(config), &runtime()?),

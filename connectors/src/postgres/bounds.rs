@@ -1,7 +1,7 @@
 //! A bound on connections to a server, over all statements of a primary.
 //!
-//! The primary plans every scan of a cluster, so it counts for the executors too. A statement takes its share when it plans its first scan of a server, and waits for
-//! it. Scans that it plans later do not wait, since others may wait for it: they take what is free, and at least one connection.
+//! The primary plans every scan of a cluster, so it counts for the executors too. A statement takes its share when it plans its first table of a server, and waits
+//! for it. For further tables it does not wait, since others may wait for it: these take what is free, and at least one connection.
 
 use super::settings::Settings;
 use datafusion::common::{Result, exec_datafusion_err};
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bounds(Arc<Mutex<HashMap<(String, u32), Arc<Semaphore>>>>);
 
-/// Connections that a scan may have. They are free again when it is dropped.
+/// Connections that the scans of a table may have in one statement. They are free again when it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     pub connections: usize,
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn first_scans_wait_and_later_ones_take_what_is_left() {
+    async fn first_tables_wait_and_later_ones_take_what_is_left() {
         let (bounds, here) = (Bounds::default(), settings("a"));
         let first = bounds.share(&here, 10, 8, true).await.unwrap();
         let later = bounds.share(&here, 10, 8, false).await.unwrap();

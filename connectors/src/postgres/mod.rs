@@ -35,7 +35,7 @@ mod types;
 mod wire;
 
 use async_trait::async_trait;
-use bounds::{Bounds, Share};
+use bounds::Bounds;
 use catalog::PostgresCatalog;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{
@@ -272,15 +272,14 @@ impl PostgresTable {
         u64::try_from(self.spec.options.integer(option).unwrap_or(0)).unwrap_or(0)
     }
 
-    /// The scan's share of the connections to the server. `None`: nothing bounds them.
-    async fn share(&self, settings: &Settings, held: &Held) -> Result<Option<Share>> {
+    /// Connections that a scan may have, that of the snapshot among them. Waits until the server has some to spare.
+    async fn connections(&self, settings: &Settings, held: &Held) -> Result<usize> {
         let (wanted, most) = (self.number("connections"), self.number("max_connections"));
         if most == 0 {
-            return Ok(None);
+            return Ok(usize::try_from(wanted).unwrap_or(usize::MAX));
         }
         let bounded = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).min(MOST_CONNECTIONS);
-        let share = self.bounds.share(settings, bounded(most), bounded(wanted), held.is_first()).await?;
-        Ok(Some(share))
+        held.connections(&self.bounds, settings, &self.spec.id, bounded(most), bounded(wanted)).await
     }
 
     async fn settings(&self) -> Result<Arc<Settings>> {
@@ -374,7 +373,7 @@ impl ConnectorTable for PostgresTable {
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>> {
         let settings = self.settings().await?;
         let held = self.snapshots.of(&settings, request.session);
-        let share = self.share(&settings, &held).await?;
+        let connections = self.connections(&settings, &held).await?;
         let snapshot = held.snapshot(&settings, &self.canceller).await?;
         let mut connection = snapshot.connection().await;
         let relation = match self.spec.options.text(QUERY) {
@@ -411,7 +410,6 @@ impl ConnectorTable for PostgresTable {
             wires,
             snapshot: snapshot.id().to_string(),
         };
-        let connections = share.as_ref().map_or(self.number("connections") as usize, |share| share.connections);
         let splits = self.splits(&relation, &mut connection, request.tasks, connections).await?;
         let rows = match query.conditions.is_empty() && relation.query.is_none() {
             true => relation.rows,
@@ -430,7 +428,7 @@ impl ConnectorTable for PostgresTable {
             );
         }
         drop(connection);
-        let planned = Some(Planned { splits, rows, counted, held: Arc::new((held.clone(), share)) });
+        let planned = Some(Planned { splits, rows, counted, held: held.clone() });
         let (table, canceller) = (Arc::clone(&self.spec), self.canceller.clone());
         Ok(Arc::new(PostgresScan { table, schema: request.schema, query, canceller, planned }))
     }

@@ -1,6 +1,5 @@
 //! Reading: what one statement reads of a table, in splits that executors copy out.
 
-use super::bounds::Share;
 use super::decode::Decoder;
 use super::error::PostgresError;
 use super::relation::{Counted, Relation};
@@ -85,7 +84,7 @@ pub(super) struct Planned {
     pub rows: Option<u64>,
     /// What the server has counted of its columns.
     pub counted: HashMap<String, Counted>,
-    pub held: Arc<(Held, Option<Share>)>,
+    pub held: Held,
 }
 
 /// Estimates of `rows` rows.
@@ -133,7 +132,7 @@ impl Scan for PostgresScan {
     }
 
     fn guard(&self) -> Option<ScanGuard> {
-        self.planned.as_ref().map(|planned| Arc::clone(&planned.held) as ScanGuard)
+        self.planned.as_ref().map(|planned| Arc::new(planned.held.clone()) as ScanGuard)
     }
 
     fn describe(&self) -> String {

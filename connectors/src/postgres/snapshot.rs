@@ -4,6 +4,7 @@
 //! its own that imports it. Scans of one statement share a snapshot, also those of several tables: they are told by the session and by the instant at which the
 //! statement began. The transaction ends when the last guard of the statement's scans is dropped.
 
+use super::bounds::{Bounds, Share};
 use super::error::Result;
 use super::settings::Settings;
 use super::wire::{Canceller, Connection, literal};
@@ -12,7 +13,6 @@ use datafusion::catalog::Session;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OnceCell};
 
@@ -66,8 +66,8 @@ struct Reader {
 #[derive(Debug, Default)]
 struct Exported {
     snapshot: OnceCell<Snapshot>,
-    /// A scan of the statement has its share of the server's connections.
-    is_shared: AtomicBool,
+    /// The statement's shares of the server's connections, by table: a statement may be planned more than once.
+    shares: AsyncMutex<HashMap<String, Share>>,
 }
 
 /// The snapshots of statements that are under way.
@@ -83,9 +83,26 @@ impl Held {
         self.0.snapshot.get_or_try_init(|| Snapshot::export(settings, canceller)).await
     }
 
-    /// Whether this is the statement's first scan of the database. Says so once.
-    pub fn is_first(&self) -> bool {
-        !self.0.is_shared.swap(true, Ordering::Relaxed)
+    /// Returns how many of `most` connections the statement has for a table: up to `wanted`.
+    ///
+    /// # Errors
+    /// It waits for other statements, and waits for too long.
+    pub async fn connections(
+        &self,
+        bounds: &Bounds,
+        settings: &Settings,
+        table: &str,
+        most: u32,
+        wanted: u32,
+    ) -> datafusion::common::Result<usize> {
+        let mut shares = self.0.shares.lock().await;
+        if let Some(share) = shares.get(table) {
+            return Ok(share.connections);
+        }
+        let share = bounds.share(settings, most, wanted, shares.is_empty()).await?;
+        let connections = share.connections;
+        shares.insert(table.to_string(), share);
+        Ok(connections)
     }
 }
 

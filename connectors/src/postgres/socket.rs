@@ -175,9 +175,8 @@ impl Heard {
         self.0.lock().is_some()
     }
 
-    /// Takes it.
     pub fn refusal(&self) -> Option<Refusal> {
-        self.0.lock().take()
+        self.0.lock().clone()
     }
 
     pub fn forget(&self) {
@@ -251,6 +250,7 @@ mod tests {
             }
             let refusal = messages.heard.refusal().unwrap();
             assert_eq!((refusal.code.as_str(), refusal.message.as_str()), ("23505", "duplicate"));
+            messages.heard.forget();
             messages.hear(&[b'Z', 0, 0, 0, 5, b'E']);
             assert!(!messages.heard.is_refused());
         }

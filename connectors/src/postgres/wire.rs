@@ -225,7 +225,10 @@ impl Connection {
         if sql.contains('\0') {
             return Err(PostgresError::Value("a zero byte cannot be in a statement for PostgreSQL".to_string()));
         }
-        self.link.heard.forget();
+        // The last words of a connection that has ended stand for all that is asked of it.
+        if self.link.ended.is_none() {
+            self.link.heard.forget();
+        }
         self.is_busy = true;
         Ok(())
     }
@@ -253,7 +256,7 @@ impl Connection {
             return Err(PostgresError::Refused(Box::new(refusal)));
         }
         // A request that finds the connection closed does not know why.
-        let error = error.filter(|error| !error.is_closed()).or(self.link.ended.take().flatten());
+        let error = error.filter(|error| !error.is_closed()).or(self.link.ended.as_mut().and_then(Option::take));
         Err(failure(&self.settings, error.as_ref()))
     }
 
@@ -344,13 +347,16 @@ fn refused_login(settings: &Settings, heard: &Heard, error: &Error) -> PostgresE
             _ => PostgresError::Refused(Box::new(refusal)),
         };
     }
-    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    if settings.password.is_none() && cause == "password missing" {
-        return login("it wants a password: use OPTIONS (password '…'), a password file or a service".to_string());
-    }
     match failure(settings, Some(error)) {
-        // Such as a server that does not know the password itself.
-        PostgresError::Protocol { .. } if !cause.is_empty() => login(format!("{error}: {cause}")),
+        // Such as a password that it wants and does not get, or a server that does not know the password itself.
+        PostgresError::Protocol { .. } => {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            let advice = match settings.password {
+                Some(_) => "",
+                None => "; if it wants a password, use OPTIONS (password '…'), a password file or a service",
+            };
+            login(format!("{error}{cause}{advice}"))
+        }
         other => other,
     }
 }

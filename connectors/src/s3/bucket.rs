@@ -1,6 +1,6 @@
 //! A bucket, through AWS's own library.
 
-use crate::archive::{AT_A_TIME, Archive, ArchivedObject, Asked, Class, State, Tier};
+use crate::archive::{AT_A_TIME, Archive, ArchivedObject, Asked, Class, State, StorageClasses, Tier};
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
@@ -19,7 +19,9 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use std::fmt;
+use std::sync::Arc;
 use tokio::sync::OnceCell;
+use url::form_urlencoded::byte_serialize;
 
 /// The settings of an object store's bucket, and the client that is made of them when it is first asked.
 pub(crate) struct Bucket {
@@ -31,6 +33,7 @@ pub(crate) struct Bucket {
     is_virtual_hosted: bool,
     payer: Option<RequestPayer>,
     client: OnceCell<Client>,
+    pub classes: Arc<StorageClasses>,
 }
 
 /// Shows no keys.
@@ -42,7 +45,7 @@ impl fmt::Debug for Bucket {
 
 impl Bucket {
     /// The bucket of an object store that is configured so.
-    pub fn of(builder: &AmazonS3Builder) -> Self {
+    pub fn of(builder: &AmazonS3Builder, classes: Arc<StorageClasses>) -> Self {
         let text = |key| builder.get_config_value(&key).filter(|text| !text.is_empty());
         let is = |key| text(key).is_some_and(|text| ["true", "1", "yes", "on"].contains(&text.to_lowercase().as_str()));
         let keys = text(AmazonS3ConfigKey::AccessKeyId).zip(text(AmazonS3ConfigKey::SecretAccessKey));
@@ -56,7 +59,29 @@ impl Bucket {
             is_virtual_hosted: is(AmazonS3ConfigKey::VirtualHostedStyleRequest),
             payer: is(AmazonS3ConfigKey::RequestPayer).then_some(RequestPayer::Requester),
             client: OnceCell::new(),
+            classes,
         }
+    }
+
+    /// Begins an upload of an object of a storage class, and returns its id.
+    pub async fn create_upload(&self, key: &str, class: &str) -> Result<String> {
+        let request =
+            self.client().await.create_multipart_upload().bucket(&self.name).key(key).storage_class(class.into());
+        let created = request.set_request_payer(self.payer.clone()).send().await;
+        let created = created.map_err(|error| self.failed(key, error))?;
+        created.upload_id.ok_or_else(|| exec_datafusion_err!("s3://{}/{key}: S3 gives the upload no id", self.name))
+    }
+
+    /// Copies an object, which is replaced if it is there, with another storage class.
+    pub async fn copy(&self, from: &str, to: &str, class: &str) -> Result<()> {
+        let encoded: Vec<String> = from
+            .split('/')
+            .map(|part| byte_serialize(part.as_bytes()).collect::<String>().replace('+', "%20"))
+            .collect();
+        let request = self.client().await.copy_object().bucket(&self.name).key(to).storage_class(class.into());
+        let request = request.copy_source(format!("{}/{}", self.name, encoded.join("/")));
+        let copied = request.set_request_payer(self.payer.clone()).send().await;
+        copied.map(|_| ()).map_err(|error| self.failed(to, error))
     }
 
     async fn client(&self) -> &Client {

@@ -1,14 +1,15 @@
-//! An S3 store whose errors say that an object is archived.
+//! An S3 store whose errors say that an object is archived, and which keeps objects in the storage classes that tables ask for.
 
 use super::Bucket;
 use crate::archive::{Archived, refusal};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::aws::AmazonS3;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use std::fmt;
 use std::ops::Range;
@@ -19,14 +20,14 @@ const LOOKED_AT: usize = 10_000;
 
 #[derive(Debug)]
 pub(crate) struct Explaining {
-    store: Arc<AmazonS3>,
+    store: AmazonS3,
     bucket: Arc<Bucket>,
     /// As URLs of the bucket begin.
     root: String,
 }
 
 impl Explaining {
-    pub fn new(store: Arc<AmazonS3>, bucket: Arc<Bucket>, root: String) -> Self {
+    pub fn new(store: AmazonS3, bucket: Arc<Bucket>, root: String) -> Self {
         Self { store, bucket, root }
     }
 
@@ -51,6 +52,31 @@ impl Explaining {
 impl fmt::Display for Explaining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.store.fmt(f)
+    }
+}
+
+#[async_trait]
+impl MultipartStore for Explaining {
+    async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
+        match self.bucket.classes.of(path.as_ref()) {
+            Some(class) => {
+                let created = self.bucket.create_upload(path.as_ref(), &class).await;
+                created.map_err(|error| Error::Generic { store: "S3", source: error.into() })
+            }
+            None => self.store.create_multipart(path).await,
+        }
+    }
+
+    async fn put_part(&self, path: &Path, id: &MultipartId, number: usize, data: PutPayload) -> Result<PartId> {
+        self.store.put_part(path, id, number, data).await
+    }
+
+    async fn complete_multipart(&self, path: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+        self.store.complete_multipart(path, id, parts).await
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        self.store.abort_multipart(path, id).await
     }
 }
 
@@ -95,13 +121,22 @@ impl ObjectStore for Explaining {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        if let Some(class) = self.bucket.classes.of(to.as_ref())
+            && options.mode == CopyMode::Overwrite
+        {
+            let copied = self.bucket.copy(from.as_ref(), to.as_ref(), &class).await;
+            return match copied {
+                Ok(()) => Ok(()),
+                // Whether it was missing is what callers want to know.
+                Err(error) => match self.store.head(from).await {
+                    Err(missing @ Error::NotFound { .. }) => Err(missing),
+                    _ => Err(Error::Generic { store: "S3", source: error.into() }),
+                },
+            };
+        }
         match self.store.copy_opts(from, to, options).await {
             Err(error) => Err(self.explained(from, error).await),
             copied => copied,
         }
-    }
-
-    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.store.rename_opts(from, to, options).await
     }
 }

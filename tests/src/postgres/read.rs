@@ -306,3 +306,35 @@ async fn executors_read_side_by_side() {
         sql(&session, "EXPLAIN SELECT k FROM wide WHERE n > 100 AND pad LIKE 'x%'").await.expect("it is explained");
     assert!(plan.contains("ScanExec: POSTGRES, splits=4") && plan.contains(r#"WHERE ("n" > '100'"#), "{plan}");
 }
+
+/// Statements that read from one server wait for each other, as the bound on connections says.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_wait_for_connections() {
+    let server = &Postgres::start();
+    scripted(server, "CREATE VIEW slow AS SELECT n FROM (SELECT 1 AS n, pg_sleep(0.5)) s");
+    let session = embedded().await;
+    let bound = ", connections '2', max_connections '2'";
+    done(&session, &[STAGES, &create(server, "slow", "slow", bound), &create(server, "other", "slow", bound)]).await;
+    let reading = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'windlass' AND state = 'active' AND query LIKE 'COPY%'";
+    let statements = async {
+        let three = ["SELECT n FROM slow", "SELECT n FROM slow", "SELECT n FROM other"];
+        futures::future::join_all(three.map(|query| answers(&session, query))).await
+    };
+    tokio::pin!(statements);
+    let begun = std::time::Instant::now();
+    let found = loop {
+        tokio::select! {
+            found = &mut statements => break found,
+            () = tokio::time::sleep(Duration::from_millis(50)) => {
+                let reading = scripted(server, reading);
+                assert!(["0", "1"].contains(&reading.as_str()), "{reading} read at a time");
+            }
+        }
+    };
+    assert_eq!(found, ["1", "1", "1"]);
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "one after the other");
+    // Of one statement the second table has what is left, and one connection at least.
+    assert_eq!(answers(&session, "SELECT count(*) FROM slow JOIN other USING (n)").await, "1");
+    refused(&session, &create(server, "no", "slow", ", max_connections '-1'"), &["'max_connections' is less than 0"])
+        .await;
+}

@@ -1,11 +1,13 @@
 //! The command line.
 
 mod cluster;
+mod copy;
 mod fs;
 mod s3;
 mod serve;
 
 pub use cluster::{Add, Cluster, Down, Status, Up, Url};
+pub use copy::{Copy, Mode};
 pub use fs::{Fs, FsCommand, FsTarget, Transfer, WriteTerms};
 pub use s3::{Restore, S3};
 pub use serve::{Decommission, Executor, ExecutorCommand, ExecutorFlags, PrimaryFlags, Role};
@@ -34,6 +36,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run SQL: interactively, or with -e, -f or standard input as a script.
     Sql(Sql),
+    /// Load a query or files into a database, or write them to files.
+    Copy(Copy),
     /// Submit a file of statements, which run without you, and print the id of the submission.
     Submit(Submit),
     /// List, show and cancel jobs, and read their logs.

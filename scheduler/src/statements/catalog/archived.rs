@@ -1,4 +1,4 @@
-//! Files of a table that lie in S3's archives, and the table's option `archived`, which says what becomes of them.
+//! Files of a table that lie in S3's archives: the table's option `archived` says what becomes of them, and `storage_class` which files are made.
 //!
 //! Without the option nobody asks: a file that cannot be read fails the statement, with an error that explains it. With it, each scan asks which objects
 //! are archived, which object_store's lists do not tell.
@@ -14,10 +14,12 @@ use std::fmt;
 use std::sync::Arc;
 use url::{Position, Url};
 use windlass_connectors::StoreRegistry;
-use windlass_connectors::archive::{ArchivedObject, Bytes, DAYS, Policy, Tier, refusal, restore_all};
+use windlass_connectors::archive::{ArchivedObject, Bytes, DAYS, Policy, STORAGE_CLASSES, Tier, refusal, restore_all};
+use windlass_engine::Place;
 
-/// The option, as DataFusion's planner names it.
+/// The options, as DataFusion's planner names them.
 pub(super) const ARCHIVED: &str = "format.archived";
+pub(super) const STORAGE_CLASS: &str = "format.storage_class";
 
 /// The archives of a session's stores, and what a statement has left out of them. An extension of the session's configuration.
 #[derive(Default)]
@@ -60,11 +62,64 @@ pub(super) fn policy<'a>(
     let policy = Policy::parse(text).ok_or_else(|| {
         QueryError::Invalid(format!("the option 'archived' is '{text}': expected error, skip or restore"))
     })?;
-    match locations.find(|url| !matches!(url.scheme(), "s3" | "s3a")) {
+    match locations.find(|url| !is_s3(url)) {
         None => Ok(Some(policy)),
         Some(url) => Err(QueryError::Invalid(format!(
             "the option 'archived' is for locations like s3://bucket/…, not for {url}: only S3 has archives"
         ))),
+    }
+}
+
+/// Has the files that are written to a location be of the storage class that the table's options say, from now on.
+///
+/// # Errors
+/// There is no such class, or the table is not on S3.
+pub(super) fn set_storage_class(
+    stores: &StoreRegistry,
+    options: &BTreeMap<String, String>,
+    location: &Url,
+) -> Result<(), QueryError> {
+    let class = match options.get(STORAGE_CLASS) {
+        // Another table may have had one there.
+        None if !is_s3(location) => return Ok(()),
+        None => None,
+        Some(_) if !is_s3(location) => {
+            return Err(QueryError::Invalid(format!(
+                "the option 'storage_class' is for locations like s3://bucket/…, not for {location}"
+            )));
+        }
+        Some(text) => {
+            let known = STORAGE_CLASSES.into_iter().find(|class| class.eq_ignore_ascii_case(text));
+            let known = known.ok_or_else(|| {
+                QueryError::Invalid(format!(
+                    "the option 'storage_class' is '{text}': expected one of {}",
+                    STORAGE_CLASSES.join(", ")
+                ))
+            });
+            Some(known?)
+        }
+    };
+    let classes = stores.classes(location);
+    if class.is_some() {
+        // Only with it can classes be written.
+        stores.archive(location)?;
+    }
+    let prefix = prefix_of(&Place::from_url(location.as_str())?);
+    if class.is_some() || classes.of(&prefix).is_some() {
+        classes.set(&prefix, class.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn is_s3(url: &Url) -> bool {
+    matches!(url.scheme(), "s3" | "s3a")
+}
+
+/// How the keys of a place begin.
+fn prefix_of(place: &Place) -> String {
+    match place.is_folder() && !place.path().is_root() {
+        true => format!("{}/", place.path()),
+        false => place.path().to_string(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Builds DataFusion's tables from records, and records from statements.
 
-use super::archived::{ARCHIVED, Unreadable, policy};
+use super::archived::{ARCHIVED, STORAGE_CLASS, Unreadable, policy, set_storage_class};
 use super::credentials::SECRET;
 use super::data_files::{asks_for_hidden, only_data_but, session_of_data};
 use super::listings::Listings;
@@ -62,6 +62,7 @@ pub(super) fn configure_stores(
         let url =
             Url::parse(&location.url).map_err(|error| QueryError::Internal(format!("{}: {error}", location.url)))?;
         stores.configure(&url, options)?;
+        set_storage_class(stores, options, &url)?;
     }
     Ok(())
 }
@@ -133,7 +134,7 @@ fn file_format(state: &SessionState, format: &str, options: &BTreeMap<String, St
 
 /// Whether an option says how files are read, rather than which, and how they are reached.
 fn is_of_format(option: &str) -> bool {
-    !option.starts_with(STORE_OPTIONS) && ![SECRET, ARCHIVED].contains(&option)
+    !option.starts_with(STORE_OPTIONS) && ![SECRET, ARCHIVED, STORAGE_CLASS].contains(&option)
 }
 
 /// Refuses a name that is neither a file format nor a connector.
@@ -171,6 +172,7 @@ pub async fn external_record(
     of_stores.extend(options.clone());
     for location in &locations {
         stores.configure(location.get_url(), &of_stores)?;
+        set_storage_class(stores, &options, location.get_url())?;
     }
     let archived = policy(&options, locations.iter().map(ListingTableUrl::get_url))?;
     let left_out = match archived {

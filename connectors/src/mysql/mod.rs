@@ -1,0 +1,386 @@
+//! Tables of MySQL and MariaDB: read in one snapshot, and written all or nothing. `docs/connectors.md` says it to users.
+//!
+//! ```sql
+//! CREATE EXTERNAL TABLE o STORED AS MYSQL LOCATION 'mysql://app@host:3306/shop' OPTIONS (table 'orders', password '…')
+//! ```
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `settings` | who connects where: locations, options, `~/.my.cnf` |
+//! | `wire` | a connection |
+//! | `relation`, `types` | what the server's information schema says of a table, and what its columns are here |
+//! | `snapshot`, `scan`, `decode` | reading, and who sees which state |
+//! | `filter` | conditions that the server computes |
+//! | `sink`, `encode` | writing |
+
+mod decode;
+mod encode;
+mod error;
+mod filter;
+mod relation;
+mod scan;
+mod settings;
+mod sink;
+mod snapshot;
+mod types;
+mod wire;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use filter::{Columns, Known};
+use relation::{Relation, ServerColumn};
+use scan::{Bounds, Cut, Key, MysqlScan, Planned, Query};
+use settings::{Location, Settings};
+use sink::MysqlSink;
+use snapshot::{Guard, Mode, Statements};
+use std::sync::Arc;
+use types::{Choices, Wire, is_text};
+use windlass_engine::connector::{
+    Connector, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest, TableRequest,
+    TableSpec, Target,
+};
+use wire::{Connection, Killer, quoted};
+
+/// Tables STORED AS MYSQL.
+#[derive(Debug, Default)]
+pub struct Mysql {
+    killer: Killer,
+    statements: Statements,
+}
+
+const OPTIONS: &[OptionSpec] = &[
+    OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: table or database.table.")
+        .required(),
+    OptionSpec::new("password", OptionKind::Text, "Of the user; else that of ~/.my.cnf or MYSQL_PWD.").secret(),
+    OptionSpec::new(
+        "auth",
+        OptionKind::Choice(&["password", "iam"]),
+        "Whether the password is given, or a token of AWS's IAM for a database of RDS or Aurora.",
+    )
+    .or("password"),
+    OptionSpec::new(
+        "region",
+        OptionKind::Text,
+        "AWS's region, for auth 'iam'; else that in the host's name, or of AWS's configuration.",
+    ),
+    OptionSpec::new(
+        "sslmode",
+        OptionKind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
+        "How the connection is protected; prefer where nothing says otherwise.",
+    ),
+    OptionSpec::new("sslrootcert", OptionKind::Text, "File of root certificates in PEM on every node, or system."),
+    OptionSpec::new(
+        "connect_timeout",
+        OptionKind::Integer,
+        "Seconds that the server may take to let us in; 10 by default.",
+    ),
+    OptionSpec::new(
+        "statement_timeout",
+        OptionKind::Integer,
+        "Milliseconds that a query of the server may take; 0: any.",
+    )
+    .or("0"),
+    OptionSpec::new(
+        "connections",
+        OptionKind::Integer,
+        "Most connections of one scan, that of its snapshot among them.",
+    )
+    .or("8"),
+    OptionSpec::new("split_rows", OptionKind::Integer, "Rows of a range that is read at a time, at least.").or("50000"),
+    OptionSpec::new(
+        "split_column",
+        OptionKind::Text,
+        "A column of whole numbers by whose ranges the table is read; else the first one of the primary key.",
+    ),
+    OptionSpec::new(
+        "snapshot",
+        OptionKind::Choice(&["table", "locked", "none"]),
+        "table: one task reads, of one state; locked: all tasks read, of one state of all tables, and writers wait; none: all tasks read, each \
+         of its own state.",
+    )
+    .or("table"),
+    OptionSpec::new(
+        "tinyint1",
+        OptionKind::Choice(&["boolean", "integer"]),
+        "What TINYINT(1) is read as; a BOOLEAN other than 0 and 1 is an error.",
+    )
+    .or("boolean"),
+    OptionSpec::new(
+        "zero_dates",
+        OptionKind::Choice(&["error", "null"]),
+        "What dates without a day, a month or a year are: an error, or NULL.",
+    )
+    .or("error"),
+    OptionSpec::new("pushdown", OptionKind::Choice(&["on", "off"]), "Whether the server filters and limits rows.")
+        .or("on"),
+];
+
+#[async_trait]
+impl Connector for Mysql {
+    fn name(&self) -> &'static str {
+        "MYSQL"
+    }
+
+    fn options(&self) -> &'static [OptionSpec] {
+        OPTIONS
+    }
+
+    async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
+        let (spec, target) = (request.table, request.target);
+        let location = Location::parse(&spec.location)?;
+        relation::qualified(name(&spec), &location.database)?;
+        for option in ["connections", "split_rows", "statement_timeout", "connect_timeout"] {
+            let least = i64::from(matches!(option, "connections" | "split_rows"));
+            if spec.options.integer(option).is_some_and(|number| number < least) {
+                return plan_err!("the option '{option}' is less than {least}");
+            }
+        }
+        let present = || async {
+            let settings = Arc::new(location.settings(&spec).await?);
+            let mut connection = Connection::open(&settings, &self.killer).await?;
+            Relation::look(&mut connection, name(&spec), &location.database).await.map_err(Into::into)
+        };
+        let missing = || plan_datafusion_err!("MySQL has no table {}, or does not show it to this user", name(&spec));
+        let schema = match (request.columns, target) {
+            (Some(columns), Target::Present) => columns,
+            (Some(columns), Target::New) => created(&columns)?,
+            (Some(columns), Target::Any) => match present().await {
+                Err(error) => return Err(error),
+                Ok(None) => created(&columns)?,
+                Ok(Some(relation)) => {
+                    let column = |field: &Arc<Field>| {
+                        let known = relation.column(field.name()).ok_or_else(|| unknown(&spec, field.name()))?;
+                        Ok(field_of(known, choices(&spec)))
+                    };
+                    Arc::new(Schema::new(columns.fields().iter().map(column).collect::<Result<Vec<_>>>()?))
+                }
+            },
+            (None, _) => {
+                let relation: Result<Option<Relation>> = present().await;
+                let relation = relation?.ok_or_else(missing)?;
+                let shown = relation.columns.iter().filter(|column| !column.is_hidden);
+                let fields: Vec<Field> = shown.map(|column| field_of(column, choices(&spec))).collect();
+                Arc::new(Schema::new(fields))
+            }
+        };
+        let (killer, statements) = (self.killer.clone(), self.statements.clone());
+        Ok(Arc::new(MysqlTable { spec, location, schema, killer, statements, target }))
+    }
+
+    fn creates(&self) -> bool {
+        true
+    }
+
+    fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
+        Ok(Arc::new(MysqlScan::decode(encoded, self.killer.clone())?))
+    }
+
+    fn decode_sink(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(MysqlSink::decode(encoded, self.killer.clone())?))
+    }
+}
+
+fn name(spec: &TableSpec) -> &str {
+    spec.options.text("table").unwrap_or_default()
+}
+
+fn mode(spec: &TableSpec) -> Mode {
+    Mode::parse(spec.options.text("snapshot").unwrap_or_default())
+}
+
+fn choices(spec: &TableSpec) -> Choices {
+    let is = |option: &str, value: &str| spec.options.text(option).is_some_and(|text| text.eq_ignore_ascii_case(value));
+    Choices { tinyint1_as_integer: is("tinyint1", "integer"), zero_dates_as_null: is("zero_dates", "null") }
+}
+
+fn unknown(spec: &TableSpec, column: &str) -> datafusion::common::DataFusionError {
+    plan_datafusion_err!("{} of MySQL has no column {column}", name(spec))
+}
+
+/// A column that nobody declares.
+fn field_of(column: &ServerColumn, choices: Choices) -> Field {
+    let becomes_null = choices.zero_dates_as_null && column.kind.wire(choices).is_temporal();
+    Field::new(&column.name, column.kind.natural(choices), !column.not_null || becomes_null)
+}
+
+/// The columns of a table that is created for such rows, as they will be read.
+fn created(columns: &Schema) -> Result<SchemaRef> {
+    let field = |field: &Arc<Field>| {
+        let made = types::created(field.data_type());
+        let made = made.map_err(|why| plan_datafusion_err!("the column {} cannot be created: {why}", field.name()))?;
+        Ok(Field::new(field.name(), made.natural(Choices::default()), true))
+    };
+    Ok(Arc::new(Schema::new(columns.fields().iter().map(field).collect::<Result<Vec<_>>>()?)))
+}
+
+#[derive(Debug)]
+struct MysqlTable {
+    spec: Arc<TableSpec>,
+    location: Location,
+    schema: SchemaRef,
+    killer: Killer,
+    statements: Statements,
+    target: Target,
+}
+
+impl MysqlTable {
+    async fn settings(&self) -> Result<Arc<Settings>> {
+        Ok(Arc::new(self.location.settings(&self.spec).await?))
+    }
+
+    fn pushes_down(&self) -> bool {
+        !self.spec.options.text("pushdown").is_some_and(|text| text.eq_ignore_ascii_case("off"))
+    }
+
+    /// A column of the schema that a condition may be about.
+    fn field(&self, name: &str) -> Option<&Field> {
+        let field = self.schema.field_with_name(name).ok()?;
+        let is_temporal = matches!(field.data_type(), DataType::Date32 | DataType::Timestamp(..));
+        // What is NULL here is not NULL there.
+        (!(is_temporal && choices(&self.spec).zero_dates_as_null)).then_some(field)
+    }
+
+    /// The column by whose ranges the table is read, with its bounds.
+    async fn key(&self, relation: &Relation, connection: &mut Connection) -> Result<Option<Key>> {
+        let chosen = self.spec.options.text("split_column");
+        let Some(column) = chosen.or(relation.key.as_deref()) else { return Ok(None) };
+        let known = relation.column(column).ok_or_else(|| unknown(&self.spec, column))?;
+        let is_number = known.kind.natural(Choices { tinyint1_as_integer: true, ..Choices::default() }).is_integer()
+            && !matches!(known.kind.wire(Choices::default()), Wire::Bit | Wire::Year);
+        match (is_number, chosen) {
+            (true, _) => {}
+            (false, None) => return Ok(None),
+            (false, Some(_)) => {
+                return plan_err!(
+                    "the split_column {column} is {}: expected a column of whole numbers",
+                    known.kind.full
+                );
+            }
+        }
+        let name = quoted(&known.name);
+        let bounds = format!("SELECT MIN({name}), MAX({name}) FROM {}", relation.quoted());
+        let row = connection.rows(&bounds).await?.into_iter().next().unwrap_or_default();
+        let bound = |at: usize| row.get(at)?.as_ref()?.parse::<i128>().ok();
+        let (Some(least), Some(greatest)) = (bound(0), bound(1)) else { return Ok(None) };
+        Ok(Some(Key { column: known.name.clone(), least, greatest, is_nullable: !known.not_null }))
+    }
+
+    async fn cut(
+        &self,
+        relation: &Relation,
+        connection: &mut Connection,
+        bounds: Bounds,
+        limited: bool,
+    ) -> Result<Cut> {
+        let mode = mode(&self.spec);
+        // Tables without versions have one state for one query.
+        let has_versions = relation.is_transactional || relation.is_view || mode != Mode::Table;
+        if limited || !has_versions || bounds.side_by_side(mode, relation.rows) == 1 {
+            return Ok(Cut::whole());
+        }
+        let key = self.key(relation, connection).await?;
+        Ok(key.map_or_else(Cut::whole, |key| Cut::by(&key, mode, relation.rows, bounds)))
+    }
+}
+
+/// Before the server is asked.
+struct Declared<'a>(&'a MysqlTable);
+
+impl Columns for Declared<'_> {
+    fn column(&self, name: &str) -> Option<Known> {
+        let field = self.0.field(name)?;
+        let (kind, not_null) = (field.data_type().clone(), !field.is_nullable());
+        Some(Known { name: name.to_string(), kind, not_null, expression: quoted(name), is_stored: true })
+    }
+}
+
+struct Found<'a> {
+    table: &'a MysqlTable,
+    relation: &'a Relation,
+}
+
+impl Columns for Found<'_> {
+    fn column(&self, name: &str) -> Option<Known> {
+        let field = self.table.field(name)?;
+        let (kind, not_null) = (field.data_type().clone(), !field.is_nullable());
+        let column = self.relation.column(name)?;
+        let quoted = quoted(&column.name);
+        let (wire, expression) = column.kind.read_as(&kind, choices(&self.table.spec), &quoted).ok()?;
+        let is_stored = is_text(&kind) && wire == Wire::Text;
+        Some(Known { name: name.to_string(), not_null, expression: column.kind.compared(&expression), is_stored, kind })
+    }
+}
+
+#[async_trait]
+impl ConnectorTable for MysqlTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let of = |filter: &&Expr| match self.pushes_down() && filter::sent(filter, &Declared(self)).is_some() {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(of).collect())
+    }
+
+    async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>> {
+        let settings = self.settings().await?;
+        let mut connection = Connection::open(&settings, &self.killer).await?;
+        let relation = Relation::find(&mut connection, name(&self.spec), &self.location.database).await?;
+        let column = |field: &Arc<Field>| {
+            let known = relation.column(field.name()).ok_or_else(|| unknown(&self.spec, field.name()))?;
+            let read = known.kind.read_as(field.data_type(), choices(&self.spec), &quoted(&known.name));
+            let (wire, expression) =
+                read.map_err(|why| plan_datafusion_err!("the column {} of MySQL {why}", field.name()))?;
+            Ok((expression, wire.to_string()))
+        };
+        let columns = request.schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        let (select, wires): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
+        let found = Found { table: self, relation: &relation };
+        let condition = |filter: &Expr| {
+            // All of it is known before: a column that is gone, or is of another type.
+            filter::sent(filter, &found).ok_or_else(|| {
+                plan_datafusion_err!("the columns of {} have changed: create the table again", name(&self.spec))
+            })
+        };
+        let conditions = request.filters.iter().map(condition).collect::<Result<_>>()?;
+        let limit = request.limit.filter(|_| self.pushes_down()).map(|limit| limit as u64);
+        let number = |option: &str| u64::try_from(self.spec.options.integer(option).unwrap_or(1)).unwrap_or(1);
+        let bounds = Bounds {
+            split_rows: number("split_rows"),
+            connections: number("connections") as usize,
+            tasks: request.tasks,
+        };
+        let cut = self.cut(&relation, &mut connection, bounds, limit.is_some()).await?;
+        let guard = match mode(&self.spec) {
+            Mode::None => None,
+            Mode::Table => Some(Arc::new(Guard::marked(connection).await?)),
+            Mode::Locked => {
+                let locked = self.statements.of(&settings, request.session);
+                locked.add(connection, relation.quoted()).await?;
+                Some(Arc::new(Guard::Locked(locked)))
+            }
+        };
+        let query = Query {
+            select: if wires.is_empty() { "COUNT(*)".to_string() } else { select.join(", ") },
+            from: relation.quoted(),
+            conditions,
+            limit,
+            wires,
+            mark: guard.as_ref().map(|guard| guard.name().to_string()).unwrap_or_default(),
+        };
+        let planned = Some(Planned { cut, rows: relation.rows, bytes: relation.bytes, guard });
+        let (table, killer) = (Arc::clone(&self.spec), self.killer.clone());
+        Ok(Arc::new(MysqlScan { table, schema: request.schema, query, killer, planned }))
+    }
+
+    async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        let settings = self.settings().await?;
+        let (table, database) = (Arc::clone(&self.spec), &self.location.database);
+        Ok(Arc::new(MysqlSink::new(table, database, self.target, request, &settings, self.killer.clone()).await?))
+    }
+}
