@@ -222,7 +222,9 @@ async fn keys_hold_or_are_not_relied_on() {
     }
     // The key goes, and with it what a plan of a moment ago relied on.
     scripted(server, "ALTER TABLE going DROP CONSTRAINT going_pkey; INSERT INTO going VALUES (1, 6)");
-    refused(&session, &by_key("going", "a"), &["the keys of \"public\".\"going\" have changed"]).await;
+    // Which of them depends on how long ago the server was asked.
+    let error = sql(&session, &by_key("going", "a")).await.expect_err("the key is gone");
+    assert!(error.contains("the keys of \"public\".\"going\" have changed") || error.contains("GROUP BY"), "{error}");
     later().await;
     refused(&session, &by_key("going", "a"), &["c", "GROUP BY"]).await;
     assert_eq!(answers(&session, "SELECT count(DISTINCT a), count(*) FROM shop.public.going").await, "1|2");
