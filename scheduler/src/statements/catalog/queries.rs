@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A call of such a function in a statement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Call {
+    /// As it is written: the planner looks for it by that name.
     function: String,
     /// A catalog of the connector, or a location.
     place: String,
@@ -37,12 +38,12 @@ struct Call {
 
 /// Whether a name that a statement refers to may be that of such a function.
 pub(super) fn may_be_query(table: &str) -> bool {
-    table.ends_with(ENDING)
+    table.to_lowercase().ends_with(ENDING)
 }
 
 /// The connector whose queries a function runs.
 fn connector<'a>(registry: &'a Registry, function: &str) -> Option<(&'a Arc<dyn Connector>, &'static str)> {
-    let connector = registry.get(function.strip_suffix(ENDING)?)?;
+    let connector = registry.get(function.to_lowercase().strip_suffix(ENDING)?)?;
     Some((connector, connector.query_option()?))
 }
 
@@ -83,7 +84,7 @@ struct Calls<'a> {
 impl Calls<'_> {
     fn note(&mut self, name: &ObjectName, args: &[FunctionArg]) -> ControlFlow<QueryError> {
         let [part] = name.0.as_slice() else { return ControlFlow::Continue(()) };
-        let function = part.as_ident().map(|ident| ident.value.to_lowercase()).unwrap_or_default();
+        let function = part.as_ident().map(|ident| ident.value.clone()).unwrap_or_default();
         if connector(self.registry, &function).is_none() {
             return ControlFlow::Continue(());
         }
