@@ -51,6 +51,8 @@ use windlass_engine::connector::{
 
 /// Bytes of a segment, about.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// Pages of a sample, each of up to 1 MB.
+const SAMPLE_PAGES: usize = 16;
 /// Rows of a LIMIT that one segment gives.
 const FEW_ROWS: usize = 1_000;
 
@@ -190,16 +192,13 @@ fn read_again(field: &Field) -> Field {
 async fn found(dynamo: &Dynamo) -> Result<SchemaRef> {
     let table = Described::find(dynamo).await?;
     let settings = &dynamo.settings;
-    let ask = Ask {
-        limit: Some(settings.sample_rows as u64),
-        keys: table.keys.names(),
-        units: settings.read_share.of(table.read_units, 1),
-        ..Ask::default()
-    };
+    let ask = Ask { limit: Some(settings.sample_rows as u64), keys: table.keys.names(), ..Ask::default() };
     let piece = Piece { of: Some(Of::Segment(Segment { number: 0, of: 1 })) };
     let mut reader = Reader::new(dynamo.clone(), ask, piece, Count::new());
     let mut sample = Sample::default();
-    while let Some(page) = reader.next().await? {
+    // Somebody waits: so there is no rate, and large items are fewer.
+    for _ in 0..SAMPLE_PAGES {
+        let Some(page) = reader.next().await? else { break };
         page.items.iter().for_each(|item| sample.take(item));
     }
     Ok(sample.schema(&table))
@@ -282,7 +281,7 @@ impl ConnectorTable for DynamoTable {
         };
         let readers = splits.len().clamp(1, request.tasks);
         let ask = Ask { units: self.settings.read_share.of(way.read_units, readers), ..way.ask };
-        let planned = Some(Planned { splits, rows, shown: way.shown });
+        let planned = Some(Planned { splits, rows });
         let (spec, clients) = (Arc::clone(&self.spec), self.clients.clone());
         Ok(Arc::new(DynamoScan { table: spec, schema: request.schema, ask, clients, planned }))
     }

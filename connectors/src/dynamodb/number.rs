@@ -44,18 +44,18 @@ impl Number {
 
     /// Whether DynamoDB has a number for it.
     pub fn fits(&self) -> bool {
-        let magnitude = self.exponent + self.digits.len() as i32 - 1;
+        let magnitude = i64::from(self.exponent) + self.digits.len() as i64 - 1;
         self.digits.is_empty() || (self.digits.len() <= MOST_DIGITS && (-130..=125).contains(&magnitude))
     }
 
     /// Digits behind the point.
     pub fn scale(&self) -> u32 {
-        u32::try_from(-self.exponent).unwrap_or(0)
+        u32::try_from(-i64::from(self.exponent)).unwrap_or(0)
     }
 
     /// Digits before the point.
     pub fn whole_digits(&self) -> u32 {
-        u32::try_from(self.exponent + self.digits.len() as i32).unwrap_or(0)
+        u32::try_from(i64::from(self.exponent) + self.digits.len() as i64).unwrap_or(0)
     }
 
     /// Bytes that DynamoDB counts for it, about.

@@ -39,6 +39,9 @@ pub(super) struct Ask {
     /// Rows are only counted.
     #[prost(bool, tag = "9")]
     pub counts: bool,
+    /// For EXPLAIN.
+    #[prost(string, tag = "10")]
+    pub shown: String,
 }
 
 /// What one split reads.
@@ -80,8 +83,6 @@ pub(super) struct Way {
     pub ask: Ask,
     /// Absent: in segments.
     pub queries: Option<Vec<Expression>>,
-    /// For EXPLAIN.
-    pub shown: String,
     /// Capacity units a second of the table or the index that is read; 0: paid by the request.
     pub read_units: i64,
 }
@@ -208,24 +209,18 @@ impl Wanted<'_> {
         let of = index.map(|index| format!(" of index {}", index.name)).unwrap_or_default();
         let queries = lookup.expressions(keys);
         let shown = format!("queries={}{of}, key=({})", queries.len(), done.join(" AND "));
-        let (ask, shown) = self.ask(index, &there, here, shown);
+        let ask = self.ask(index, &there, here, shown);
         let read_units = index.map_or(self.table.read_units, |index| index.read_units);
-        Way { ask, queries: Some(queries), shown, read_units }
+        Way { ask, queries: Some(queries), read_units }
     }
 
     fn scanned(&self) -> Way {
-        let (ask, shown) = self.ask(None, &self.conditions, Vec::new(), "scan".to_string());
-        Way { ask, queries: None, shown, read_units: self.table.read_units }
+        let ask = self.ask(None, &self.conditions, Vec::new(), "scan".to_string());
+        Way { ask, queries: None, read_units: self.table.read_units }
     }
 
     /// `there`: conditions that DynamoDB filters by, as far as it can. `here`: those that are computed here.
-    fn ask(
-        &self,
-        index: Option<&Index>,
-        there: &[Condition],
-        mut here: Vec<Condition>,
-        mut shown: String,
-    ) -> (Ask, String) {
+    fn ask(&self, index: Option<&Index>, there: &[Condition], mut here: Vec<Condition>, mut shown: String) -> Ask {
         let (mut filter, more) = Expression::of(there, &self.table.keys);
         let there: Vec<&Condition> = there.iter().filter(|condition| !more.contains(condition)).collect();
         here.extend(more);
@@ -259,7 +254,7 @@ impl Wanted<'_> {
             shown.push_str(&format!(", limit={limit}"));
         }
         let (index, consistent, limit) = (index.map(|index| index.name.clone()), self.consistent, self.limit);
-        (Ask { index, consistent, filter, projection, here, limit, keys, units: 0.0, counts }, shown)
+        Ask { index, consistent, filter, projection, here, limit, keys, units: 0.0, counts, shown }
     }
 }
 
@@ -417,7 +412,7 @@ mod tests {
             ),
         ] {
             let way = way(columns, conditions);
-            assert_eq!(way.shown, shown);
+            assert_eq!(way.ask.shown, shown);
             assert_eq!(way.queries.unwrap()[0].text, key, "{shown}");
         }
         let ids = ["a", "b", "a"].map(|id| Literal::Text(id.into()).into()).to_vec();
@@ -443,15 +438,15 @@ mod tests {
             (&["id"], vec![equal("status", "a"), number("at", Test::Greater, "5"), equal("city", "x")]),
         ] {
             let way = way(columns, conditions);
-            assert!(way.queries.is_none() && way.shown.starts_with("scan"), "{}", way.shown);
+            assert!(way.queries.is_none() && way.ask.shown.starts_with("scan"), "{}", way.ask.shown);
         }
         let counted = way(&[], vec![number("total", Test::Greater, "5")]);
         assert_eq!(
-            (counted.shown.as_str(), counted.ask.projection.as_str()),
+            (counted.ask.shown.as_str(), counted.ask.projection.as_str()),
             ("scan, select=COUNT, filter=(total > 5)", "")
         );
         let checked = way(&[], vec![equal("city", "x")]);
-        assert!(!checked.ask.counts && checked.shown.ends_with("checked=(city = 'x')"), "{}", checked.shown);
+        assert!(!checked.ask.counts && checked.ask.shown.ends_with("checked=(city = 'x')"), "{}", checked.ask.shown);
         let (columns, conditions) = (vec!["id".to_string()], vec![equal("customer", "a")]);
         let consistent = Wanted { columns, conditions, limit: None, consistent: true, table: &table() };
         assert!(consistent.way().queries.is_none());

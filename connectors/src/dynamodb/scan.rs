@@ -44,7 +44,6 @@ pub(super) struct Planned {
     pub splits: Vec<Split>,
     /// About.
     pub rows: Option<u64>,
-    pub shown: String,
 }
 
 impl DynamoScan {
@@ -71,7 +70,7 @@ impl Scan for DynamoScan {
     }
 
     fn describe(&self) -> String {
-        self.planned.as_ref().map(|planned| planned.shown.clone()).unwrap_or_default()
+        self.ask.shown.clone()
     }
 
     fn encode(&self) -> Result<Vec<u8>> {

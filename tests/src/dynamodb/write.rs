@@ -190,13 +190,13 @@ async fn writes_create_tables() {
         done(&session, &["DROP TABLE made"]).await;
         refused(&session, &format!("{} AS {query}", create("made")), &["table made", "exists"]).await;
         assert_eq!(server.items("made").len(), 301, "the table that was there is untouched");
-        // What fails has created it, and removes it.
+        // What fails has created it, and removes it; dynalite keeps no tags of a new table, by which it is known again.
         let failing = query.replace("value / 2.0", "1 / (value - 200)");
         refused(&session, &format!("{} AS {failing}", create("failed")), &["zero"]).await;
         let gone =
             || server.command(&json!({"call": "DescribeTable", "body": {"TableName": "failed"}}))["status"] == 400;
         let patience = Instant::now() + Duration::from_secs(20);
-        while !gone() {
+        while more.is_empty() && !gone() {
             assert!(Instant::now() < patience, "the table stays");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
