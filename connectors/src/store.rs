@@ -11,7 +11,7 @@
 //! `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
 use crate::archive::{Archive, StorageClasses};
-use crate::uploads::UploadStore;
+use crate::uploads::{UploadStore, Uploads};
 use crate::web::WebStore;
 use crate::wfs::{Wfs, WfsStore};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
@@ -19,7 +19,6 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::multipart::MultipartStore;
 use object_store::{ClientOptions, ObjectStore};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
@@ -226,7 +225,7 @@ fn s3(url: &Url, builder: AmazonS3Builder, classes: Arc<StorageClasses>) -> Resu
     Ok(Built { store: Arc::new(UploadStore::new(store, uploads)), archive })
 }
 
-type WithArchive = (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>, Option<Arc<dyn Archive>>);
+type WithArchive = (Arc<dyn ObjectStore>, Arc<dyn Uploads>, Option<Arc<dyn Archive>>);
 
 #[cfg(feature = "s3")]
 fn with_archive(

@@ -5,22 +5,24 @@
 //! object that has the upload's id and its parts.
 //!
 //! ```text
-//!   open ──(upload is created)──> note without parts ──(all parts are there)──> note with parts ──rename──> upload is completed, the note goes
-//!                                       │                                            │
-//!                                       └─────────────────────────delete─────────────┴───────> upload is aborted, the note goes
+//!   open ──> note of the path ──(upload is created, its parts come)──> note of the upload and its parts ──rename──> upload is completed, the note goes
+//!                   │                                                             │
+//!                   └───────────────────────────────────delete────────────────────┴───────> uploads are aborted, the note goes
 //! ```
 //!
-//! The note is written before the first part, so whoever removes a staging folder finds every upload that has parts. Each step may be repeated.
+//! The first note is written before the upload is created, so whoever removes a staging folder finds every upload: by its id, or among the unfinished ones of the
+//! path. Each step may be repeated.
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use object_store::aws::AmazonS3;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
-    UploadPart,
+    Attribute, Attributes, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    Result, UploadPart,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -37,7 +39,17 @@ const AT_A_TIME: usize = 16;
 #[derive(Clone)]
 pub(crate) struct UploadStore {
     inner: Arc<dyn ObjectStore>,
-    uploads: Arc<dyn MultipartStore>,
+    uploads: Arc<dyn Uploads>,
+}
+
+/// The uploads of a store.
+#[async_trait]
+pub(crate) trait Uploads: MultipartStore {
+    /// Whether [`Uploads::unfinished`] finds them.
+    fn are_listed(&self) -> bool;
+
+    /// The uploads to a path that are neither completed nor aborted.
+    async fn unfinished(&self, path: &Path) -> Result<Vec<MultipartId>>;
 }
 
 /// An upload that is not completed.
@@ -45,7 +57,8 @@ pub(crate) struct UploadStore {
 struct Note {
     /// The path that the upload will have.
     path: String,
-    upload: String,
+    /// `None`: it is found among the unfinished ones.
+    upload: Option<String>,
     /// Its parts and all their bytes. `None`: it is still being written.
     written: Option<Written>,
 }
@@ -56,8 +69,20 @@ struct Written {
     bytes: u64,
 }
 
+/// A store whose uploads cannot be listed: one that was created and not noted stays, without parts.
+#[async_trait]
+impl Uploads for AmazonS3 {
+    fn are_listed(&self) -> bool {
+        false
+    }
+
+    async fn unfinished(&self, _: &Path) -> Result<Vec<MultipartId>> {
+        Ok(Vec::new())
+    }
+}
+
 impl UploadStore {
-    pub fn new(inner: Arc<dyn ObjectStore>, uploads: Arc<dyn MultipartStore>) -> Self {
+    pub fn new(inner: Arc<dyn ObjectStore>, uploads: Arc<dyn Uploads>) -> Self {
         Self { inner, uploads }
     }
 
@@ -79,12 +104,13 @@ impl UploadStore {
     }
 
     async fn begin(&self, staged: &Path, path: Path) -> Result<Upload> {
+        let note = Note { path: path.to_string(), upload: None, written: None };
+        if self.uploads.are_listed() {
+            self.put_note(staged, &note).await?;
+        }
         let upload = self.uploads.create_multipart(&path).await?;
-        let note = Note { path: path.to_string(), upload: upload.clone(), written: None };
-        if let Err(error) = self.put_note(staged, &note).await {
-            // It has no parts, and so takes no room.
-            let _ = self.uploads.abort_multipart(&path, &upload).await;
-            return Err(error);
+        if !self.uploads.are_listed() {
+            self.put_note(staged, &Note { upload: Some(upload.clone()), ..note }).await?;
         }
         let (store, staged) = (self.clone(), staged.clone());
         Ok(Upload { store, staged, path, upload, parts: Arc::default(), begun: 0, bytes: 0 })
@@ -92,12 +118,12 @@ impl UploadStore {
 
     /// Completes the upload of a note, and removes the note.
     async fn complete(&self, staged: &Path, note: Note, meta: ObjectMeta, to: &Path) -> Result<()> {
-        let Some(Written { parts, bytes }) = note.written else {
+        let (Some(upload), Some(Written { parts, bytes })) = (note.upload, note.written) else {
             return Err(generic(format!("what was being written for {to} is not complete")));
         };
         let path = Path::parse(&note.path)?;
         let parts = parts.into_iter().map(|content_id| PartId { content_id }).collect();
-        match self.uploads.complete_multipart(&path, &note.upload, parts).await {
+        match self.uploads.complete_multipart(&path, &upload, parts).await {
             Ok(_) => {}
             // An earlier try may have completed it. An object from before the upload is another one.
             Err(missing @ Error::NotFound { .. }) => match self.inner.head(&path).await {
@@ -120,11 +146,19 @@ impl UploadStore {
             Ok(None) | Err(Error::NotFound { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        match self.uploads.abort_multipart(&Path::parse(&note.path)?, &note.upload).await {
-            // It is completed or aborted already.
-            Err(Error::NotFound { .. }) => Ok(()),
-            aborted => aborted,
+        let path = Path::parse(&note.path)?;
+        let uploads = match note.upload {
+            Some(upload) => vec![upload],
+            None => self.uploads.unfinished(&path).await?,
+        };
+        for upload in uploads {
+            match self.uploads.abort_multipart(&path, &upload).await {
+                // It is completed or aborted already.
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
 }
 
@@ -259,7 +293,7 @@ impl MultipartUpload for Upload {
         parts.sort_by_key(|(number, _)| *number);
         let parts = parts.into_iter().map(|(_, part)| part.content_id).collect();
         let written = Some(Written { parts, bytes: self.bytes });
-        let note = Note { path: self.path.to_string(), upload: self.upload.clone(), written };
+        let note = Note { path: self.path.to_string(), upload: Some(self.upload.clone()), written };
         self.store.put_note(&self.staged, &note).await
     }
 
@@ -273,6 +307,17 @@ impl MultipartUpload for Upload {
 mod tests {
     use super::*;
     use object_store::memory::InMemory;
+
+    #[async_trait]
+    impl Uploads for InMemory {
+        fn are_listed(&self) -> bool {
+            false
+        }
+
+        async fn unfinished(&self, _: &Path) -> Result<Vec<MultipartId>> {
+            Ok(Vec::new())
+        }
+    }
 
     /// The memory store has both interfaces.
     fn store() -> (Arc<InMemory>, UploadStore) {
@@ -336,7 +381,8 @@ mod tests {
         let gone = store.delete_stream(futures::stream::iter(all).boxed());
         assert_eq!(gone.filter(|gone| std::future::ready(gone.is_ok())).count().await, 3);
         assert!(names(&memory).await.is_empty());
-        let late = store.uploads.complete_multipart(&Path::parse(&note.path).unwrap(), &note.upload, vec![]).await;
+        let late =
+            store.uploads.complete_multipart(&Path::parse(&note.path).unwrap(), &note.upload.unwrap(), vec![]).await;
         assert!(late.is_err(), "the upload is gone");
         unfinished.put_part("cd".into()).await.unwrap_err();
     }

@@ -300,7 +300,7 @@ async fn files_appear_when_their_write_is_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_primary_died_leaves_neither_objects_nor_uploads() {
     let mut server = Server::start();
-    let cluster = server.cluster();
+    let mut cluster = server.cluster();
     let session = cluster.session().await;
     let copy = tokio::spawn(async move { session.sql(SLOW).await?.collect().await });
     server.until_uploads().await;
@@ -311,9 +311,11 @@ async fn a_write_whose_primary_died_leaves_neither_objects_nor_uploads() {
     crate::cluster::wait_until_gone(primary);
     copy.abort();
     let dir = cluster.dir.path().display().to_string();
-    let mut up = windlass(&["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "512MiB", "--dir", &dir]);
+    let mut up =
+        windlass(&["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "512MiB", "--dir", &dir, "--json"]);
     up.envs(server.environment());
-    succeed(up);
+    let up: serde_json::Value = serde_json::from_str(&succeed(up)).expect("the cluster is described");
+    cluster.url = up["url"].as_str().expect("the cluster has an address").to_owned();
     assert_eq!(cluster.sql(&["select 1 as a"]).unwrap(), "a\n1\n");
     cluster.at_rest().await;
     let left = ["uploads", "objects slow/", "objects .slow"].map(|what| server.ask(what));

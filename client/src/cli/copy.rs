@@ -1,8 +1,8 @@
 //! `windlass copy`: builds the statements of a load or an export, which `windlass sql` runs.
 
+use super::Failure;
 use super::arguments::{Copy, Mode, Sql};
 use super::output::Format;
-use super::{Failure, Outcome};
 use std::path::Path;
 
 /// The name of the table over the files that are read.

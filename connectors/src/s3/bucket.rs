@@ -63,6 +63,23 @@ impl Bucket {
         }
     }
 
+    /// Returns the ids of the uploads of an object that are neither completed nor aborted.
+    pub async fn unfinished_uploads(&self, key: &str) -> Result<Vec<String>> {
+        let request = self.client().await.list_multipart_uploads().bucket(&self.name).prefix(key);
+        let request = request.set_request_payer(self.payer.clone());
+        let (mut ids, mut after) = (Vec::new(), (None, None));
+        loop {
+            let page = request.clone().set_key_marker(after.0.take()).set_upload_id_marker(after.1.take()).send().await;
+            let page = page.map_err(|error| self.failed(key, error))?;
+            let of_key = page.uploads().iter().filter(|upload| upload.key() == Some(key));
+            ids.extend(of_key.filter_map(|upload| upload.upload_id().map(str::to_string)));
+            if !page.is_truncated().unwrap_or(false) {
+                return Ok(ids);
+            }
+            after = (page.next_key_marker, page.next_upload_id_marker);
+        }
+    }
+
     /// Begins an upload of an object of a storage class, and returns its id.
     pub async fn create_upload(&self, key: &str, class: &str) -> Result<String> {
         let request =

@@ -2,6 +2,7 @@
 
 use super::Bucket;
 use crate::archive::{Archived, refusal};
+use crate::uploads::Uploads;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::aws::AmazonS3;
@@ -52,6 +53,18 @@ impl Explaining {
 impl fmt::Display for Explaining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.store.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Uploads for Explaining {
+    fn are_listed(&self) -> bool {
+        true
+    }
+
+    async fn unfinished(&self, path: &Path) -> Result<Vec<MultipartId>> {
+        let listed = self.bucket.unfinished_uploads(path.as_ref()).await;
+        listed.map_err(|error| Error::Generic { store: "S3", source: error.into() })
     }
 }
 
