@@ -69,12 +69,13 @@ chaos: data ## kill, stop and cut off the processes of a cluster under load (SEC
 	cargo build --workspace --all-targets
 	CHAOS_SECONDS="$(SECONDS_LONG)" cargo test --workspace --lib -- chaos --nocapture
 
-bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine, the exchange and wfs://
+bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine, the exchange, wfs:// and PostgreSQL
 	cargo build --release --workspace --bin windlass --bin windlass-bench
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" tpch --scale "$(SCALE)"
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" scheduler
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" exchange
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" blockstore
+	"$(CARGO_TARGET_DIR)/release/windlass-bench" connectors --scale "$(SCALE)"
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" tpch-files --scale "$(SCALE)"
 
 clean: ## remove what was built and generated, also for other clones

@@ -1,6 +1,7 @@
 //! Benchmarks of Windlass. `make bench` runs them; docs/benchmarks.md keeps the results.
 
 mod blockstore;
+mod connectors;
 mod exchange;
 mod scheduler;
 mod tpch;
@@ -32,6 +33,8 @@ enum Command {
     Scheduler,
     /// The exchange, in memory and in files.
     Exchange,
+    /// Tables of PostgreSQL against psql and connectorx.
+    Connectors(connectors::Options),
     /// wfs:// against plain files and a socket, and its namespace.
     Blockstore(blockstore::Options),
 }
@@ -43,6 +46,7 @@ fn main() {
         Command::Engine(options) => tpch::serve(&options),
         Command::Scheduler => scheduler::run(),
         Command::Exchange => exchange::run(),
+        Command::Connectors(options) => connectors::run(&options),
         Command::Blockstore(options) => blockstore::run(&options),
     }
 }

@@ -226,3 +226,19 @@ fn clocks_and_names_are_handed_down() {
         }
     }
 }
+
+/// The tests that ARCHITECTURE.md names hold what it says, so they exist.
+#[test]
+fn the_architecture_names_tests_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("it can be read");
+    let named = regex::Regex::new(r"`([\w/.]+\.rs)::(\w+)`").expect("it is a pattern");
+    let mut count = 0;
+    for name in named.captures_iter(&text) {
+        let (file, test) = (&name[1], &name[2]);
+        let code = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(code.contains(&format!("fn {test}(")), "{file} has no {test}");
+        count += 1;
+    }
+    assert!(count > 100, "{count} tests are named");
+}

@@ -266,6 +266,37 @@ async fn files_are_written_with_the_storage_class_of_their_table() {
     cluster.at_rest().await;
 }
 
+/// COPY reaches a bucket as its options say, or those of a secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_takes_credentials() {
+    let server = Server::start();
+    let cluster = Processes::with("512MiB", &[]);
+    let sql = |statements: &[&str]| cluster.sql(statements);
+    let keys = format!(
+        "'aws.endpoint' '{}', 'aws.allow_http' 'true', 'aws.region' 'us-east-1', 'aws.access_key_id' 'key', 'aws.secret_access_key' '{SECRET}'",
+        server.url
+    );
+    let rows = "copy (select value as n from generate_series(1, 100)) to 's3://lake/";
+    assert_eq!(sql(&[STAGES, &format!("{rows}given/' stored as parquet options ({keys})")]).unwrap(), "count\n100\n");
+    let secret = format!(
+        "create secret lake options (aws.endpoint '{}', aws.allow_http 'true', aws.region 'us-east-1', aws.access_key_id 'key', \
+         aws.secret_access_key '{SECRET}')",
+        server.url
+    );
+    assert!(sql(&[&secret]).is_ok(), "{secret}");
+    let lent = format!("{rows}lent/' stored as parquet options (secret 'lake')");
+    assert_eq!(sql(&[STAGES, &lent]).unwrap(), "count\n100\n");
+    refused(sql(&[&lent.replace("'lake'", "'none'")]), &["secret 'none' not found"]);
+    for (name, of) in [("given", keys.as_str()), ("lent", "secret 'lake'")] {
+        let table =
+            format!("create external table {name} stored as parquet location 's3://lake/{name}/' options ({of})");
+        assert_eq!(sql(&[&table, &format!("select count(*) as n from {name}")]).unwrap(), "n\n100\n");
+    }
+    let jobs = run(windlass(&["jobs", "list", "--url", &cluster.url, "--json"])).unwrap_or_default();
+    assert!(!jobs.contains(SECRET), "{jobs}");
+    cluster.at_rest().await;
+}
+
 const SLOW: &str = "copy (select value, repeat(md5(cast(value as varchar)), 9) as text from generate_series(1, 3000000)) to \
                     's3://lake/slow/' stored as parquet";
 

@@ -3,7 +3,7 @@
 //! Each engine is a process, and all run together. Each query runs on one engine after the other before the next round begins, so that other load of the
 //! machine affects all of them. The client measures the time from the statement's text to the last row.
 
-mod data;
+pub mod data;
 mod engine;
 mod memory;
 

@@ -16,10 +16,11 @@ pub(super) fn statements(command: Copy) -> Result<Sql, Failure> {
     let mut execute = Vec::new();
     let source = match files(&command.source) {
         Some(place) => {
-            execute.push(external(place, command.from_format.as_deref())?);
+            let is_text = kind(&command.into).is_some() && !command.guess_types;
+            execute.push(external(place, command.from_format.as_deref(), is_text)?);
             SOURCE.to_string()
         }
-        None if is_query(&command.source) => format!("({})", command.source.trim().trim_end_matches(';')),
+        None if is_query(&command.source) => format!("(\n{}\n)", command.source.trim().trim_end_matches(';')),
         None => command.source.clone(),
     };
     let to = target(&command)?;
@@ -41,12 +42,7 @@ pub(super) fn statements(command: Copy) -> Result<Sql, Failure> {
 
 /// Returns what stands behind TO.
 fn target(command: &Copy) -> Result<String, Failure> {
-    let kind = match command.into.split_once("://") {
-        Some(("postgresql" | "postgres", _)) => Some("POSTGRES"),
-        Some(("mysql" | "mariadb", _)) => Some("MYSQL"),
-        Some(("dynamodb", _)) => Some("DYNAMODB"),
-        _ => None,
-    };
+    let kind = kind(&command.into);
     let mut options: Vec<(&str, String)> = Vec::new();
     options.extend(command.secret.clone().map(|secret| ("secret", secret)));
     let of_database = [
@@ -81,8 +77,18 @@ fn target(command: &Copy) -> Result<String, Failure> {
     Ok(format!("{}{format}{options}", literal(&command.into)))
 }
 
-/// Returns the statement that makes a table over files.
-fn external(place: &str, format: Option<&str>) -> Result<String, Failure> {
+/// Returns the connector of a database.
+fn kind(place: &str) -> Option<&'static str> {
+    match place.split_once("://") {
+        Some(("postgresql" | "postgres", _)) => Some("POSTGRES"),
+        Some(("mysql" | "mariadb", _)) => Some("MYSQL"),
+        Some(("dynamodb", _)) => Some("DYNAMODB"),
+        _ => None,
+    }
+}
+
+/// Returns the statement that makes a table over files. `is_text`: columns of CSV files are text.
+fn external(place: &str, format: Option<&str>, is_text: bool) -> Result<String, Failure> {
     let by_name = || {
         let name = place.rsplit('/').next().unwrap_or_default();
         let endings: Vec<String> = name.split('.').skip(1).map(str::to_lowercase).collect();
@@ -98,8 +104,12 @@ fn external(place: &str, format: Option<&str>) -> Result<String, Failure> {
             "the name of '{place}' does not say the format of its files: use --from-format parquet, csv, json, arrow or avro"
         )));
     };
-    let header = if format == "CSV" { " OPTIONS ('format.has_header' 'true')" } else { "" };
-    Ok(format!("CREATE EXTERNAL TEMPORARY TABLE {SOURCE} STORED AS {format} LOCATION {}{header}", literal(place)))
+    let options = match (format.as_str(), is_text) {
+        ("CSV", true) => " OPTIONS ('format.has_header' 'true', 'format.schema_infer_max_rec' '0')",
+        ("CSV", false) => " OPTIONS ('format.has_header' 'true')",
+        _ => "",
+    };
+    Ok(format!("CREATE EXTERNAL TEMPORARY TABLE {SOURCE} STORED AS {format} LOCATION {}{options}", literal(place)))
 }
 
 fn is_query(source: &str) -> bool {
@@ -110,8 +120,8 @@ fn is_query(source: &str) -> bool {
 fn files(source: &str) -> Option<&str> {
     let is_place = source.contains("://") || source.contains('/') || has_ending(source);
     let first = source.split_whitespace().next().unwrap_or_default().to_lowercase();
-    let is_sql =
-        source.contains(char::is_whitespace) && ["select", "with", "values", "table", "from"].contains(&first.as_str());
+    let is_sql = source.contains(char::is_whitespace)
+        && ["select", "with", "values", "from", "--", "/*"].iter().any(|word| first.starts_with(word));
     (is_place && !is_sql && !source.trim_start().starts_with('(')).then_some(source)
 }
 
@@ -173,7 +183,9 @@ mod tests {
                 "COPY copied TO 's3://lake/out/' STORED AS PARQUET"
             ]
         );
-        assert_eq!(built(&["select 1/2", "--into", "x.csv"]).unwrap(), ["COPY (select 1/2) TO 'x.csv'"]);
+        assert_eq!(built(&["select 1/2", "--into", "x.csv"]).unwrap(), ["COPY (\nselect 1/2\n) TO 'x.csv'"]);
+        let text = &built(&["z.csv", "--into", "mysql://h/d", "--table", "t"]).unwrap()[0];
+        assert!(text.contains("'format.schema_infer_max_rec' '0'"), "{text}");
         assert!(built(&["in/", "--into", "x/"]).unwrap_err().contains("--from-format"));
         assert!(built(&["t", "--into", "x/", "--table", "y"]).unwrap_err().contains("--table is for databases"));
         assert!(

@@ -378,6 +378,10 @@ impl ConnectorTable for MysqlTable {
         Ok(Arc::new(MysqlScan { table, schema: request.schema, query, killer, planned }))
     }
 
+    fn has_defaults(&self) -> bool {
+        true
+    }
+
     async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
         let settings = self.settings().await?;
         let (table, database) = (Arc::clone(&self.spec), &self.location.database);

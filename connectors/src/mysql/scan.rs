@@ -151,6 +151,11 @@ impl Scan for MysqlScan {
         Some(Statistics::new_unknown(&self.schema).with_num_rows(Precision::Inexact(rows)))
     }
 
+    /// A state that no other session can join.
+    fn is_read_once(&self) -> bool {
+        super::mode(&self.table) == Mode::Table
+    }
+
     fn guard(&self) -> Option<ScanGuard> {
         let guard = self.planned.as_ref()?.guard.as_ref()?;
         Some(Arc::clone(guard) as ScanGuard)

@@ -13,7 +13,7 @@
 //! | `query` | tables whose rows are those of a query |
 //! | `snapshot`, `bounds`, `scan`, `decode`, `numeric` | reading |
 //! | `filter` | conditions that the server computes |
-//! | `sink`, `encode`, `create` | writing, also of tables that are created |
+//! | `sink`, `load`, `encode`, `create` | writing, also of tables that are created |
 
 mod bounds;
 mod catalog;
@@ -22,6 +22,7 @@ mod decode;
 mod encode;
 mod error;
 mod filter;
+mod load;
 mod numeric;
 mod query;
 mod relation;
@@ -135,6 +136,15 @@ const OPTIONS: &[OptionSpec] = &[
         "What infinite dates and timestamps are: an error, or NULL.",
     )
     .or("error"),
+    OptionSpec::new(
+        "mode",
+        OptionKind::Choice(&["append", "replace", "upsert"]),
+        "What becomes of rows that the target has: they stay, all go, or those with the keys of new rows go.",
+    )
+    .or("append"),
+    OptionSpec::new("key", OptionKind::Text, "Columns by which upsert replaces rows; else the target's primary key.")
+        .names_table(),
+    OptionSpec::new("load", OptionKind::Text, "Name of a COPY's load, which is never loaded twice.").names_table(),
     OptionSpec::new("pushdown", OptionKind::Choice(&["on", "off"]), "Whether the server filters and limits rows.")
         .or("on"),
 ];
@@ -153,6 +163,9 @@ impl Connector for Postgres {
         let spec = request.table;
         let location = Location::parse(&spec.location)?;
         check_numbers(&spec)?;
+        if spec.options.text("load").is_some() && request.target != Target::Any {
+            return plan_err!("the option 'load' names one load, and a table may get many: it is for COPY … TO");
+        }
         match (spec.options.text("table"), spec.options.text(QUERY)) {
             (None, None) => {
                 return plan_err!(
@@ -431,6 +444,10 @@ impl ConnectorTable for PostgresTable {
         let planned = Some(Planned { splits, rows, counted, held: held.clone() });
         let (table, canceller) = (Arc::clone(&self.spec), self.canceller.clone());
         Ok(Arc::new(PostgresScan { table, schema: request.schema, query, canceller, planned }))
+    }
+
+    fn has_defaults(&self) -> bool {
+        true
     }
 
     async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {

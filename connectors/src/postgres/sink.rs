@@ -3,8 +3,8 @@
 //! ```text
 //!   begin      windlass_loads gets the write, as 'writing'
 //!   attempt    one transaction: CREATE TABLE windlass_WRITE_ATTEMPT, COPY, then looks that the write is still 'writing', and commits
-//!   prepare    one transaction, left open: the target is created, if the write does that, the rows of the staging tables go into it, and the
-//!              write becomes 'loaded'
+//!   prepare    one transaction, left open: the target is created, if the write does that, or its rows are deleted, if the write replaces them;
+//!              the rows of the staging tables go into it, and the write becomes 'loaded'
 //!   publish    it is committed; where it is gone with the primary, the next one does it anew, unless the write is 'loaded'
 //!   abandon    the write is forgotten, and every staging table of it dropped
 //! ```
@@ -15,6 +15,7 @@
 use super::create::Created;
 use super::encode::{Encoder, Fit, staged_type};
 use super::error::PostgresError;
+use super::load::{self, Mode};
 use super::relation::{self, Relation};
 use super::settings::{Location, Settings};
 use super::types::Wire;
@@ -33,6 +34,8 @@ use windlass_engine::connector::{Attempt, Encoded, Sink, SinkRequest, TableSpec,
 
 /// Names the loads of a schema, each once.
 const LOADS: &str = "windlass_loads";
+/// Rows of a load after which the server counts the table anew.
+const ANALYZED: u64 = 10_000;
 
 /// A sink as every node knows it.
 #[derive(Clone, PartialEq, Message)]
@@ -52,6 +55,14 @@ struct Target {
     /// Whether a value that would lose digits is an error.
     #[prost(bool, tag = "6")]
     is_exact: bool,
+    #[prost(enumeration = "Mode", tag = "7")]
+    mode: i32,
+    /// Columns by which rows are replaced.
+    #[prost(string, repeated, tag = "8")]
+    key: Vec<String>,
+    /// The user's name of the load. Empty: it has none.
+    #[prost(string, tag = "9")]
+    load: String,
 }
 
 /// What a write does to its target.
@@ -149,8 +160,22 @@ impl Target {
             let not_null = if column.not_null { " NOT NULL" } else { "" };
             format!("{} {}{not_null}", quoted(&column.name), column.kind)
         };
-        let columns: Vec<String> = self.columns.iter().map(column).collect();
+        let mut columns: Vec<String> = self.columns.iter().map(column).collect();
+        if !self.key.is_empty() {
+            columns.push(format!("PRIMARY KEY ({})", quoted_all(&self.key)));
+        }
         format!("CREATE TABLE {} ({})", self.qualified(), columns.join(", "))
+    }
+
+    /// What the rows with keys that are there become.
+    fn on_conflict(&self) -> String {
+        if self.mode() != Mode::Upsert {
+            return String::new();
+        }
+        let others = self.columns.iter().filter(|column| !self.key.contains(&column.name));
+        let set: Vec<String> = others.map(|column| format!("{0} = EXCLUDED.{0}", quoted(&column.name))).collect();
+        let does = if set.is_empty() { "NOTHING".to_string() } else { format!("UPDATE SET {}", set.join(", ")) };
+        format!(" ON CONFLICT ({}) DO {does}", quoted_all(&self.key))
     }
 
     fn fit(&self) -> Fit {
@@ -168,6 +193,15 @@ impl Target {
     }
 }
 
+fn quoted_all(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A key has a value in each of its columns.
+fn require_values(columns: &mut [TargetColumn], key: &[String]) {
+    columns.iter_mut().filter(|column| key.contains(&column.name)).for_each(|column| column.not_null = true);
+}
+
 impl PostgresSink {
     /// `kept`: the columns of the table.
     ///
@@ -180,9 +214,12 @@ impl PostgresSink {
         settings: &Arc<Settings>,
         canceller: Canceller,
     ) -> Result<Self> {
-        if request.overwrite {
-            return plan_err!("rows of a table of PostgreSQL are not replaced: use INSERT INTO");
-        }
+        let mode = match request.overwrite {
+            true => Mode::Replace,
+            false => Mode::of(&table.options),
+        };
+        let load = table.options.text("load").unwrap_or_default().to_string();
+        let given = load::key(&table.options, &request.schema)?;
         let mut connection = Connection::open(settings, &canceller).await?;
         if writes == Writes::New {
             let (schema, name) = relation::free(&mut connection, super::name(&table)).await?;
@@ -197,8 +234,17 @@ impl PostgresSink {
                     not_null,
                 })
             };
-            let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
-            let target = Target { write: request.write, schema, name, columns, is_new: true, is_exact: true };
+            let mut columns: Vec<TargetColumn> = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
+            if mode == Mode::Upsert && given.is_empty() {
+                return plan_err!(
+                    "a load that replaces rows by a key and creates its table is told the key: use OPTIONS (key '…')"
+                );
+            }
+            let key = if mode == Mode::Upsert { given } else { Vec::new() };
+            require_values(&mut columns, &key);
+            let (mode, is_new) = (mode.into(), true);
+            let target =
+                Target { write: request.write, schema, name, columns, is_new, is_exact: true, mode, key, load };
             return Ok(Self { table, target, canceller, prepared: Mutex::default() });
         }
         let relation = Relation::find(&mut connection, super::name(&table)).await?;
@@ -224,7 +270,12 @@ impl PostgresSink {
                 not_null: known.not_null,
             })
         };
-        let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
+        let mut columns: Vec<TargetColumn> = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
+        let key = match mode {
+            Mode::Upsert => load::key_of(&mut connection, &relation, given, &request.schema).await?,
+            Mode::Append | Mode::Replace => Vec::new(),
+        };
+        require_values(&mut columns, &key);
         let target = Target {
             write: request.write,
             schema: relation.schema,
@@ -232,6 +283,9 @@ impl PostgresSink {
             columns,
             is_new: false,
             is_exact: writes != Writes::Into,
+            mode: mode.into(),
+            key,
+            load,
         };
         Ok(Self { table, target, canceller, prepared: Mutex::default() })
     }
@@ -307,8 +361,12 @@ impl PostgresSink {
         }
         if target.is_new {
             connection.execute(&target.created()).await?;
+        } else if target.mode() == Mode::Replace {
+            // TRUNCATE would empty it for older snapshots too.
+            connection.execute(&format!("DELETE FROM {}", target.qualified())).await?;
         }
         let (names, moved) = (target.names(), target.moved()?);
+        let mut selects = Vec::new();
         for Staged { table, rows } in &staged {
             let of = target.in_schema(table);
             // Somebody may have emptied it.
@@ -319,20 +377,43 @@ impl PostgresSink {
                     target.qualified()
                 );
             }
-            let insert = format!("INSERT INTO {} ({names}) SELECT {moved} FROM {of}", target.qualified());
-            connection.execute(&insert).await.map_err(|error| self.of_target(table, error))?;
+            selects.push((table, format!("SELECT {moved} FROM {of}")));
+        }
+        let (into, or) = (format!("INSERT INTO {} ({names})", target.qualified()), target.on_conflict());
+        if target.mode() == Mode::Upsert {
+            // In one statement the server refuses two rows of one key, wherever they are staged.
+            let all = selects.into_iter().map(|(_, select)| select).collect::<Vec<_>>().join(" UNION ALL ");
+            if !all.is_empty() {
+                connection
+                    .execute(&format!("{into} {all}{or}"))
+                    .await
+                    .map_err(|error| load::explained(error, &target.key))?;
+            }
+        } else {
+            for (table, select) in selects {
+                let inserted = connection.execute(&format!("{into} {select}")).await;
+                inserted.map_err(|error| self.of_target(table, error))?;
+            }
         }
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
         for Staged { table, .. } in &staged {
             connection.execute(&format!("DROP TABLE {}", target.in_schema(table))).await?;
         }
         let rows: u64 = staged.iter().map(|staged| staged.rows).sum();
+        let named = if target.load.is_empty() { String::new() } else { format!(", load = {}", literal(&target.load)) };
         let loaded = format!(
-            "UPDATE {} SET state = 'loaded', rows = {rows}, changed = pg_catalog.now() WHERE write = {write}",
+            "UPDATE {} SET state = 'loaded', rows = {rows}, changed = pg_catalog.now(){named} WHERE write = {write}",
             target.loads()
         );
-        connection.execute(&loaded).await?;
-        Ok(Some(connection))
+        match connection.execute(&loaded).await {
+            // Another load of this name was faster.
+            Err(error) if error.code() == Some("23505") => {
+                let mut other = self.connection().await?;
+                load::refuse_twice(&mut other, &target.loads(), &target.qualified(), &target.load).await?;
+                Err(error.into())
+            }
+            loaded => loaded.map(|_| Some(connection)).map_err(Into::into),
+        }
     }
 
     /// Drops what staging tables there are of the write.
@@ -354,7 +435,12 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     fn describe(&self) -> String {
         let is_new = if self.target.is_new { ", new" } else { "" };
-        format!("table={}{is_new}", self.target.qualified())
+        let mode = match self.target.mode() {
+            Mode::Append => String::new(),
+            Mode::Replace => ", mode=replace".to_string(),
+            Mode::Upsert => format!(", mode=upsert, key=[{}]", self.target.key.join(", ")),
+        };
+        format!("table={}{is_new}{mode}", self.target.qualified())
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
@@ -366,12 +452,16 @@ impl Sink for PostgresSink {
         let loads = self.target.loads();
         let create = format!(
             "CREATE TABLE IF NOT EXISTS {loads} (write text PRIMARY KEY, target text NOT NULL, state text NOT NULL, rows bigint, \
-             changed timestamptz NOT NULL DEFAULT pg_catalog.now())"
+             changed timestamptz NOT NULL DEFAULT pg_catalog.now(), load text)"
         );
         match connection.execute(&create).await {
             // Somebody else makes it at the same time: it is there.
             Err(error) if matches!(error.code(), Some("23505" | "42P07")) => {}
             created => drop(created?),
+        }
+        if !self.target.load.is_empty() {
+            load::know_names(&mut connection, &self.target.schema, LOADS).await?;
+            load::refuse_twice(&mut connection, &loads, &self.target.qualified(), &self.target.load).await?;
         }
         let (write, target) = (literal(&self.target.write), literal(&self.target.qualified()));
         let insert = format!(
@@ -421,10 +511,12 @@ impl Sink for PostgresSink {
         };
         // The rows are there: what is left over does not undo that.
         self.drop_staged(&mut connection).await?;
-        if self.target.is_new
+        let rows: u64 =
+            tokens.iter().filter_map(|token| Staged::decode(token.as_slice()).ok()).map(|staged| staged.rows).sum();
+        if (self.target.is_new || rows >= ANALYZED)
             && let Err(error) = connection.execute(&format!("ANALYZE {}", self.target.qualified())).await
         {
-            tracing::debug!(%error, "the server has no statistics of a table that was created");
+            tracing::debug!(%error, "the server has no statistics of what was loaded");
         }
         Ok(())
     }

@@ -24,6 +24,11 @@ pub(crate) trait Leaf {
     /// Bytes that it reads, before projection and pruning.
     fn bytes(&self) -> u64;
 
+    /// See [`super::Scan::is_read_once`].
+    fn is_read_once(&self) -> bool {
+        false
+    }
+
     /// URLs of the object stores that it reads or writes. Their options travel with the plan.
     fn stores(&self) -> Vec<String> {
         Vec::new()
@@ -90,6 +95,10 @@ impl Leaf for ScanExec {
 
     fn bytes(&self) -> u64 {
         ScanExec::bytes(self)
+    }
+
+    fn is_read_once(&self) -> bool {
+        self.scan().is_read_once()
     }
 
     fn stores(&self) -> Vec<String> {

@@ -158,6 +158,12 @@ pub trait ConnectorTable: fmt::Debug + Send + Sync {
 
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>>;
 
+    /// Whether the other system has defaults for columns that a write leaves out. INSERT with a list of columns then writes only these:
+    /// [`SinkRequest::schema`] lacks the others. Otherwise they are NULL, or what CREATE EXTERNAL TABLE says.
+    fn has_defaults(&self) -> bool {
+        false
+    }
+
     /// Returns a new write for one statement.
     ///
     /// # Errors
@@ -211,6 +217,12 @@ pub trait Scan: fmt::Debug + Send + Sync {
     /// The sort order of the rows of each split.
     fn ordering(&self) -> Option<LexOrdering> {
         None
+    }
+
+    /// Whether the rows of a split are there for one reader alone, besides attempts that failed before their end. A stage of its own then reads them, and other
+    /// tasks read what it has read.
+    fn is_read_once(&self) -> bool {
+        false
     }
 
     /// A value that must live while tasks read, such as the connection that holds a snapshot. On the primary. It is kept until the job and all attempts of

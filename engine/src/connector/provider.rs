@@ -54,6 +54,11 @@ impl ConnectedTable {
         self.changes
     }
 
+    /// See [`ConnectorTable::has_defaults`].
+    pub fn has_defaults(&self) -> bool {
+        self.table.has_defaults()
+    }
+
     /// The same table, with inserts that replace its rows.
     pub fn overwriting(&self) -> Self {
         Self { overwrites: true, ..self.clone() }

@@ -334,8 +334,11 @@ pub(super) fn with_children(
     plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
-/// Whether it is cheaper to run `plan` once and send its rows than to run it in every task.
+/// Whether it is cheaper to run `plan` once and send its rows than to run it in every task, or cannot be run in more than one.
 fn is_costly(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if plan.exists(|node| Ok(leaf(node).is_some_and(|leaf| leaf.is_read_once()))).unwrap_or(true) {
+        return true;
+    }
     let reads_exchange = plan.exists(|node| Ok(node.is::<ExchangeReadExec>())).unwrap_or(true);
     if !reads_exchange {
         return scanned_bytes(plan) > SMALL_BUILD_BYTES;

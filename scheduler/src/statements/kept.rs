@@ -4,7 +4,7 @@
 
 use crate::errors::QueryError;
 use crate::statements::catalog::TableRecord;
-use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::Cast;
@@ -19,6 +19,28 @@ pub(super) fn as_kept(
     input: Arc<LogicalPlan>,
 ) -> Result<Arc<LogicalPlan>, QueryError> {
     checked(&record.schema.0, &record.lengths, table, input)
+}
+
+/// Returns [`as_kept`] of the columns `names`; those that are left out get defaults of another system. No names: all columns.
+pub(super) fn as_kept_in(
+    record: &TableRecord,
+    table: &str,
+    names: &[String],
+    input: Arc<LogicalPlan>,
+) -> Result<Arc<LogicalPlan>, QueryError> {
+    let all = record.schema.0.fields();
+    if names.is_empty() || input.schema().fields().len() != all.len() {
+        return as_kept(record, table, input);
+    }
+    let is_written = |field: &Field| {
+        names.contains(field.name()) || record.defaults.iter().any(|(column, _)| column == field.name())
+    };
+    let kept: Vec<_> = all.iter().filter(|field| is_written(field)).cloned().collect();
+    let columns = input.schema().iter().zip(all).filter(|(_, field)| is_written(field));
+    let columns = columns.map(|((relation, field), _)| Expr::Column(Column::new(relation.cloned(), field.name())));
+    let columns = columns.collect();
+    let input = LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?);
+    checked(&Arc::new(Schema::new(kept)), &record.lengths, table, Arc::new(input))
 }
 
 /// Returns `input` as rows of a table that is being created: with its names and types, and with the checks of [`as_kept`].

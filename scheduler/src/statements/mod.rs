@@ -297,7 +297,9 @@ impl Statements {
             let statement = Planned { plan, ..planned };
             let hidden = statement.without_credentials(sql);
             let (sql, shown) = hidden.as_ref().map_or((sql, sql), |(masked, shown)| (masked.as_str(), shown.as_str()));
-            let run = StatementRun { statements: self, session, state: &state, sql, shown, info: &info };
+            let inserts = statement.parsed.as_ref().map(|parsed| parsed.inserts.clone()).unwrap_or_default();
+            let (state, inserts, info) = (&state, &inserts[..], &info);
+            let run = StatementRun { statements: self, session, state, sql, shown, inserts, info };
             let executed = Box::pin(run.execute(statement)).await;
             executed.map_err(about_files)
         })
@@ -334,9 +336,9 @@ impl Statements {
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
             let sql = &shown;
-            StatementRun { statements: self, session, state: &state, sql, shown: sql, info: &info }
-                .execute(planned)
-                .await
+            let (state, info) = (&state, &info);
+            let run = StatementRun { statements: self, session, state, sql, shown: sql, inserts: &[], info };
+            run.execute(planned).await
         })
     }
 
@@ -364,8 +366,9 @@ impl Statements {
                 )?
             {
                 let statement = Planned { plan, names: ParameterNames::default(), ..planned };
-                let run =
-                    StatementRun { statements: &statements, session, state: &state, sql, shown: sql, info: &info };
+                let inserts = statement.parsed.as_ref().map(|parsed| parsed.inserts.clone()).unwrap_or_default();
+                let (state, inserts, info) = (&state, &inserts[..], &info);
+                let run = StatementRun { statements: &statements, session, state, sql, shown: sql, inserts, info };
                 let execution = Box::pin(run.execute(statement)).await?;
                 return Ok(execution.affected);
             }

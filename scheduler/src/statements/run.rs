@@ -11,8 +11,10 @@ use crate::statements::sessions::Session;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use url::Url;
 use windlass_core::job::{Retention, Terms};
 use windlass_engine::ClusterShape;
 
@@ -27,6 +29,8 @@ pub(super) struct StatementRun<'a> {
     pub sql: &'a str,
     /// The text without credentials, which lists of jobs show.
     pub shown: &'a str,
+    /// The columns that an INSERT lists. Empty: all.
+    pub inserts: &'a [String],
     pub info: &'a Info,
 }
 
@@ -50,6 +54,9 @@ impl StatementRun<'_> {
             None => Vec::new(),
         };
         let write_to = parsed.and_then(|parsed| parsed.write_to.clone());
+        if let Some((place, options)) = parsed.and_then(|parsed| parsed.store.as_ref()) {
+            self.configure_store(place, options)?;
+        }
         if let Some(target) = write_to {
             return self.write_to(target, planned.plan).await;
         }
@@ -62,6 +69,15 @@ impl StatementRun<'_> {
             LogicalPlan::Analyze(analyze) => self.analyze(analyze).await,
             plan => self.query(plan).await,
         }
+    }
+
+    /// Reaches the object store of COPY as its options say.
+    fn configure_store(self, place: &str, options: &BTreeMap<String, String>) -> Result<(), QueryError> {
+        let catalog = &self.statements.inner.catalog;
+        let mut all = catalog.lent(options)?;
+        all.extend(options.clone());
+        let url = Url::parse(place).map_err(|error| QueryError::Invalid(format!("{place}: {error}")))?;
+        Ok(catalog.stores().configure(&url, &all)?)
     }
 
     pub(super) async fn query(self, plan: LogicalPlan) -> Result<Execution, QueryError> {

@@ -1,5 +1,6 @@
 //! Statements that change the session: SET, RESET, PREPARE, DEALLOCATE; and EXECUTE, which runs a prepared statement.
 
+use super::parse::inserted;
 use super::parse::{Parsed, apart};
 use super::planning::Planned;
 use super::run::StatementRun;
@@ -84,7 +85,8 @@ impl StatementRun<'_> {
         self.statements.inner.config.limits.check(&plan)?;
         let plan = apart::shown(plan)?;
         let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
-        Box::pin(self.execute(planned)).await
+        let inserts = inserted(self.state, &statement);
+        Box::pin(StatementRun { inserts: &inserts, ..self }.execute(planned)).await
     }
 }
 

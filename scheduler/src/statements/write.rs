@@ -1,6 +1,6 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this module publishes them.
 
-use super::kept::{as_kept, finite_only};
+use super::kept::{as_kept, as_kept_in, finite_only};
 use super::outcome::Effect;
 use super::publish::{Intent, publication_of};
 use super::run::{StatementRun, shape_of};
@@ -146,7 +146,8 @@ impl StatementRun<'_> {
             Storage::Connected(_) => {
                 let connected = self.statements.inner.catalog.connected(table).await?;
                 let connected = if overwrite { connected.overwriting() } else { connected };
-                let input = as_kept(table, &name.table, dml.input)?;
+                let names = if connected.has_defaults() { self.inserts } else { &[] };
+                let input = as_kept_in(table, &name.table, names, dml.input)?;
                 let (target, op) = (provider_as_source(Arc::new(connected)), WriteOp::Insert(InsertOp::Append));
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, target, op, input));
                 Ok((plan, Destination::Connected(None)))

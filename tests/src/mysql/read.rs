@@ -281,6 +281,30 @@ async fn a_writer_that_goes_on_is_not_waited_for() {
     writer.join().expect("the writer ends well");
 }
 
+/// A table whose state one reader has is joined with one that several tasks read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_read_once_is_joined_by_many_tasks() {
+    let server = &MariaDb::start();
+    scripted(
+        server,
+        "CREATE TABLE small (n int PRIMARY KEY, k int) AS SELECT seq AS n, seq % 7 AS k FROM seq_1_to_1000;
+         CREATE TABLE big (n int PRIMARY KEY, k int) AS SELECT seq AS n, seq % 2000 AS k FROM seq_1_to_200000; ANALYZE TABLE small, big",
+    );
+    let session = embedded().await;
+    let big = create(server, "big", "big", ", snapshot 'none'");
+    done(&session, &[STAGES, &create(server, "small", "small", ""), &big]).await;
+    for (query, answer) in [
+        ("SELECT count(*) FROM big b JOIN small s ON s.n = b.k", "100000"),
+        ("SELECT count(*) FROM big b LEFT JOIN small s ON s.n = b.k WHERE s.n IS NULL", "100000"),
+        ("SELECT count(*) FROM big WHERE k IN (SELECT n FROM small)", "100000"),
+        ("SELECT count(*) FROM big WHERE k NOT IN (SELECT n FROM small)", "100000"),
+        ("SELECT count(*) FROM big b JOIN small s ON b.k < s.k WHERE b.n < 1000", "2145"),
+        ("SELECT count(*) FROM small a JOIN small b ON a.n = b.n JOIN big c ON c.k = b.n", "100000"),
+    ] {
+        assert_eq!(answers(&session, query).await, answer, "{query}");
+    }
+}
+
 /// A connection that is ended in the middle costs a task, and no row.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_tried_again() {

@@ -16,21 +16,24 @@ pub struct Copy {
     /// Table of the database; it is made if it is missing.
     #[arg(long, value_name = "NAME")]
     pub table: Option<String>,
-    /// Secret that has the credentials, from CREATE SECRET.
+    /// Secret that has the target's credentials, from CREATE SECRET.
     #[arg(long, value_name = "NAME")]
     pub secret: Option<String>,
-    /// What becomes of rows that the target has already.
+    /// What becomes of rows that the target has already (PostgreSQL).
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
     /// Columns by which rows are replaced, with commas [default: the target's primary key].
     #[arg(long, value_name = "COLUMNS", requires = "mode")]
     pub key: Option<String>,
-    /// Name of the load: a load that is in the target already is not loaded again.
+    /// Name of the load: a load that is in the target already is not loaded again (PostgreSQL).
     #[arg(long, value_name = "ID")]
     pub load_id: Option<String>,
     /// Format of the files that are read [default: by their names].
     #[arg(long, value_name = "FORMAT")]
     pub from_format: Option<String>,
+    /// Guess the types of CSV files that go into a database. Otherwise their columns are text, which the target converts to its types, and which a new target keeps.
+    #[arg(long)]
+    pub guess_types: bool,
     /// Format of the files that are written [default: by the name of the file, else parquet].
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,

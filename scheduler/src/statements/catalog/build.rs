@@ -46,7 +46,7 @@ use windlass_engine::text_files::csv::{HEADER_NAMES, renamed_columns};
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
 /// Prefix of options that configure the object store, not the file format.
-const STORE_OPTIONS: &str = "aws.";
+pub(crate) const STORE_OPTIONS: &str = "aws.";
 
 pub(crate) const COMPRESSION: &str = "format.compression";
 /// Endings of file names, and the compression that each means.

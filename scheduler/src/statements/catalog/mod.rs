@@ -24,12 +24,12 @@ mod tests;
 mod types;
 
 pub(crate) use archived::Archives;
-pub(crate) use build::is_secret as is_store_secret;
 pub(crate) use build::{
     COMPRESSION, check_storable, compression_named, existing_files, is_compressible, require_format, unread_additions,
     view_provider,
 };
 pub use build::{FilesTable, external_record, parse_view};
+pub(crate) use build::{STORE_OPTIONS, is_secret as is_store_secret};
 pub(in crate::statements) use connected::at_place;
 pub(crate) use connected::record as connected_record;
 pub(crate) use credentials::{SECRET, open as open_options, seal as seal_options};

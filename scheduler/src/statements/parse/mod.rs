@@ -32,6 +32,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use rewrite::rewrite;
 use secrets::SecretStatement;
+use std::collections::BTreeMap;
 use target::{Text, WriteTo};
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
@@ -50,6 +51,10 @@ pub(super) struct Parsed {
     pub catalog: Option<CatalogStatement>,
     /// The table of a connector to which the rows of the query go. The statement is that query.
     pub write_to: Option<WriteTo>,
+    /// Columns that an INSERT lists. Empty: all.
+    pub inserts: Vec<String>,
+    /// The place to which COPY writes files, and the options by which its store is reached.
+    pub store: Option<(String, BTreeMap<String, String>)>,
     /// Values in the text that are credentials.
     pub credentials: Vec<String>,
     /// The table or view that the statement makes.
@@ -198,13 +203,16 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
     before + rest.char_indices().nth(column.saturating_sub(1) as usize).map_or(rest.len(), |(at, _)| at)
 }
 
-fn classify(state: &SessionState, text: Text) -> Result<Parsed, QueryError> {
+fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> {
     let connectors = Registry::of(state.config());
     let made = made(state, &text.statement);
     let credentials = target::credentials(&connectors, &text.statement);
+    let of_store = target::store_options(&connectors, &mut text.statement)?;
     let (mut statement, write_to) = target::taken(state, text)?;
     balance(&mut statement);
     places::put_in(&connectors, &mut statement)?;
+    let store = target::copied_to(&statement).map(str::to_string).zip(Some(of_store).filter(|all| !all.is_empty()));
+    let inserts = inserted(state, &statement);
     windows::write_out(&mut statement)?;
     merged::write_out(&mut statement)?;
     forms::rewrite(state, &mut statement)?;
@@ -222,6 +230,8 @@ fn classify(state: &SessionState, text: Text) -> Result<Parsed, QueryError> {
         secret,
         catalog,
         write_to,
+        inserts,
+        store,
         credentials,
         makes: made,
         is_query: false,
@@ -284,6 +294,24 @@ fn made(state: &SessionState, statement: &Statement) -> Option<TableReference> {
         },
         Statement::Explain(explain) => made(state, &explain.statement),
         Statement::CopyTo(_) | Statement::Reset(_) => None,
+    }
+}
+
+/// Returns the columns that an INSERT lists, also one that is prepared.
+pub(super) fn inserted(state: &SessionState, statement: &Statement) -> Vec<String> {
+    let listed = |sql: &ast::Statement| match sql {
+        ast::Statement::Insert(insert) => {
+            insert.columns.iter().map(|name| reference(state, name).table().to_string()).collect()
+        }
+        _ => Vec::new(),
+    };
+    match statement {
+        Statement::Explain(explain) => inserted(state, &explain.statement),
+        Statement::Statement(sql) => match sql.as_ref() {
+            ast::Statement::Prepare { statement, .. } => listed(statement),
+            sql => listed(sql),
+        },
+        _ => Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! two statements, which this module joins.
 
 use crate::errors::QueryError;
-use crate::statements::catalog::is_store_secret;
+use crate::statements::catalog::{SECRET, STORE_OPTIONS, is_store_secret};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, Value};
@@ -103,7 +103,8 @@ pub(super) fn taken(state: &SessionState, text: Text) -> Result<(Statement, Opti
         (Statement::CreateExternalTable(create), Some(query)) => {
             if connectors.get(&create.file_type).is_none() {
                 return Err(QueryError::Unsupported(format!(
-                    "CREATE EXTERNAL TABLE … AS is not for files: write them with COPY (query) TO 'folder/' STORED AS {}, and then create                      the table over that folder; or use CREATE TABLE {} AS, whose files Windlass keeps",
+                    "CREATE EXTERNAL TABLE … AS is not for files: write them with COPY (query) TO 'folder/' STORED AS {}, and then create the \
+                     table over that folder; or use CREATE TABLE {} AS, whose files Windlass keeps",
                     create.file_type.to_uppercase(),
                     create.name
                 )));
@@ -125,6 +126,40 @@ pub(super) fn taken(state: &SessionState, text: Text) -> Result<(Statement, Opti
         },
         (statement, None) => Ok((statement, None)),
         (_, Some(_)) => Err(QueryError::Internal("a query follows a statement that takes none".to_string())),
+    }
+}
+
+/// Takes the options out of a COPY to files that say how their store is reached.
+pub(super) fn store_options(
+    connectors: &Registry,
+    statement: &mut Statement,
+) -> Result<BTreeMap<String, String>, QueryError> {
+    let copy = match statement {
+        Statement::Explain(explain) => return store_options(connectors, &mut explain.statement),
+        Statement::CopyTo(copy) if copy.stored_as.as_deref().is_none_or(|kind| connectors.get(kind).is_none()) => copy,
+        _ => return Ok(BTreeMap::new()),
+    };
+    let mut options = BTreeMap::new();
+    for (key, value) in std::mem::take(&mut copy.options) {
+        let name = key.to_lowercase();
+        match text_of(&value) {
+            Some(text) if name == SECRET || name.starts_with(STORE_OPTIONS) => {
+                if options.insert(name, text).is_some() {
+                    return Err(QueryError::Invalid(format!("the option '{key}' is there twice")));
+                }
+            }
+            _ => copy.options.push((key, value)),
+        }
+    }
+    Ok(options)
+}
+
+/// Returns the place to which COPY writes files.
+pub(super) fn copied_to(statement: &Statement) -> Option<&str> {
+    match statement {
+        Statement::CopyTo(copy) => Some(&copy.target),
+        Statement::Explain(explain) => copied_to(&explain.statement),
+        _ => None,
     }
 }
 

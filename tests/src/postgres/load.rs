@@ -1,0 +1,134 @@
+//! Loads: rows that are replaced, loads that have a name, and the command line.
+
+use super::*;
+use crate::cluster::{run, windlass};
+
+fn copy(server: &Postgres, query: &str, table: &str, more: &str) -> String {
+    format!("COPY ({query}) TO '{}' STORED AS POSTGRES OPTIONS (table '{table}'{more})", location(server))
+}
+
+/// What INSERT does not list gets the server's default.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_are_left_out_get_the_servers_defaults() {
+    let server = &Postgres::start();
+    scripted(server, "CREATE TABLE t (id serial PRIMARY KEY, x text DEFAULT 'usual', n numeric NOT NULL)");
+    let session = embedded().await;
+    done(&session, &[STAGES, &create(server, "t", "t", "")]).await;
+    done(&session, &["INSERT INTO t (n, id) VALUES (1.5, 100)", "INSERT INTO t (n) SELECT 2.5"]).await;
+    done(
+        &session,
+        &["INSERT INTO t VALUES (200, NULL, 3.5)", "PREPARE p AS INSERT INTO t (n) VALUES ($1)", "EXECUTE p(4.5)"],
+    )
+    .await;
+    let rows = scripted(server, "SELECT id, coalesce(x, 'nothing'), n FROM t ORDER BY n");
+    assert_eq!(rows, "100|usual|1.5\n1|usual|2.5\n200|nothing|3.5\n2|usual|4.5");
+    refused(&session, "INSERT INTO t (x) VALUES ('a')", &["column", "\"n\""]).await;
+    let catalog = format!("CREATE CATALOG c STORED AS POSTGRES LOCATION '{}'", location(server));
+    done(&session, &[&catalog, "INSERT INTO c.public.t (n) VALUES (5.5)"]).await;
+    assert_eq!(scripted(server, "SELECT x FROM t WHERE n = 5.5"), "usual");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_replaced_all_or_by_their_key() {
+    let server = &Postgres::start();
+    scripted(
+        server,
+        "CREATE TABLE t (id int PRIMARY KEY, v text, kept text DEFAULT 'kept'); INSERT INTO t SELECT n, 'old' FROM generate_series(1, 5000) n;
+         CREATE TABLE free (id int, v text); CREATE TABLE pair (a int, b int, v text, UNIQUE (b, a))",
+    );
+    let session = embedded().await;
+    done(
+        &session,
+        &[STAGES, "CREATE TABLE s AS SELECT CAST(value AS INT) AS id, 'new' AS v FROM generate_series(4001, 6000)"],
+    )
+    .await;
+    let count = "SELECT count(*), count(*) FILTER (WHERE v = 'new'), count(kept) FROM t";
+    done(&session, &[&copy(server, "SELECT * FROM s", "t", ", mode 'upsert'")]).await;
+    assert_eq!(scripted(server, count), "6000|2000|6000");
+    let twice = "SELECT * FROM s UNION ALL SELECT id, 'other' FROM s WHERE id = 5000";
+    refused(&session, &copy(server, twice, "t", ", mode 'upsert'"), &["two rows of the load", "(id)"]).await;
+    let empty = "SELECT CAST(NULL AS INT) AS id, 'x' AS v";
+    refused(&session, &copy(server, empty, "t", ", mode 'upsert'"), &["null value in column \"id\""]).await;
+    refused(&session, &copy(server, "SELECT * FROM s", "free", ", mode 'upsert'"), &["no primary key", "key"]).await;
+    let wrong = ", mode 'upsert', key 'v'";
+    refused(&session, &copy(server, "SELECT * FROM s", "t", wrong), &["no unique index", "(v)", "there are: (id)"])
+        .await;
+    refused(&session, &copy(server, "SELECT * FROM s", "t", ", mode 'upsert', key 'w'"), &["'w'", "rows do not have"])
+        .await;
+    refused(&session, &copy(server, "SELECT * FROM s", "t", ", mode 'other'"), &["append, replace, upsert"]).await;
+    assert_eq!(scripted(server, count), "6000|2000|6000", "nothing of these");
+    done(&session, &[&copy(server, "SELECT 1 AS a, 2 AS b, 'x' AS v", "pair", ", mode 'upsert', key 'a, b'")]).await;
+    done(&session, &[&copy(server, "SELECT 1 AS a, 2 AS b, 'y' AS v", "pair", ", mode 'upsert', key 'a, b'")]).await;
+    assert_eq!(scripted(server, "SELECT * FROM pair"), "1|2|y");
+    // A target that is created gets the key.
+    refused(&session, &copy(server, "SELECT * FROM s", "made", ", mode 'upsert'"), &["is told the key"]).await;
+    for _ in 0..2 {
+        done(&session, &[&copy(server, "SELECT * FROM s", "made", ", mode 'upsert', key 'id'")]).await;
+    }
+    assert_eq!(scripted(server, "SELECT count(*) FROM made"), "2000");
+
+    done(&session, &[&copy(server, "SELECT * FROM s WHERE id > 5990", "t", ", mode 'replace'")]).await;
+    assert_eq!(scripted(server, count), "10|10|10");
+    done(&session, &[&create(server, "t", "t", ""), "INSERT OVERWRITE t SELECT 7, 'seven', NULL"]).await;
+    assert_eq!(scripted(server, "SELECT * FROM t"), "7|seven|");
+    refused(&session, "INSERT OVERWRITE t SELECT 1 / (id - 5000), v, v FROM s", &["zero"]).await;
+    assert_eq!(scripted(server, "SELECT * FROM t"), "7|seven|", "they are replaced all or not at all");
+    let left =
+        "SELECT count(*) FROM pg_class WHERE relname LIKE 'windlass\\_%\\_%' AND relname NOT LIKE 'windlass_loads%'";
+    assert_eq!(scripted(server, left), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_with_a_name_is_loaded_once() {
+    let server = &Postgres::start();
+    // As an earlier release made it.
+    scripted(
+        server,
+        "CREATE TABLE windlass_loads (write text PRIMARY KEY, target text NOT NULL, state text NOT NULL, rows bigint,
+         changed timestamptz NOT NULL DEFAULT now()); CREATE TABLE t (n bigint)",
+    );
+    let session = embedded().await;
+    let load = copy(server, "SELECT value AS n FROM generate_series(1, 1000)", "t", ", load 'monday'");
+    done(&session, &[STAGES]).await;
+    // Several at a time: one of them is the load.
+    let both = tokio::join!(sql(&session, &load), sql(&session, &load), sql(&session, &load));
+    let loaded = [&both.0, &both.1, &both.2].into_iter().filter(|result| result.is_ok()).count();
+    assert_eq!(loaded, 1, "{both:?}");
+    let words = ["the load 'monday' is in", "already: 1000 rows", "nothing was written"];
+    refused(&session, &load, &words).await;
+    for error in [both.0, both.1, both.2].into_iter().filter_map(Result::err) {
+        assert!(error.contains(words[0]), "{error}");
+    }
+    assert_eq!(scripted(server, "SELECT count(*) FROM t"), "1000");
+    done(&session, &[&load.replace("monday", "tues'day".replace('\'', "''").as_str())]).await;
+    done(&session, &[&load.replace("table 't'", "table 'other'")]).await;
+    assert_eq!(scripted(server, "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM other)"), "2000|1000");
+    refused(&session, &create(server, "x", "t", ", load 'a'"), &["'load' names one load"]).await;
+    let states = "SELECT count(*), min(state) FROM windlass_loads WHERE state <> 'loaded'";
+    assert_eq!(scripted(server, states), "0|");
+}
+
+/// The command line builds these statements, and guesses nothing about text.
+#[test]
+fn files_are_loaded_from_the_command_line() {
+    let server = &Postgres::start();
+    scripted(server, "CREATE TABLE zip (id text PRIMARY KEY, name varchar(3), amount numeric(20, 2))");
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("z.csv").display().to_string();
+    std::fs::write(&file, "id,name,amount\n007,a,12345678901234567.89\n010,b,\n").expect("a file can be written");
+    let (into, out) = (location(server), folder.path().join("out.csv").display().to_string());
+    let copied = |arguments: &[&str]| run(windlass(&[&["copy"], arguments].concat()));
+    let load = [&file, "--into", &into, "--table", "zip", "--mode", "upsert", "--load-id", "first"];
+    let planned = copied(&[&load[..], &["--dry-run"]].concat()).expect("it is explained");
+    assert!(planned.contains("SinkExec: POSTGRES, table=\"public\".\"zip\", mode=upsert, key=[id]"), "{planned}");
+    assert_eq!(scripted(server, "SELECT count(*) FROM zip"), "0");
+    copied(&load).expect("it is loaded");
+    assert_eq!(scripted(server, "SELECT * FROM zip ORDER BY id"), "007|a|12345678901234567.89\n010|b|");
+    assert!(copied(&load).expect_err("it is there").contains("the load 'first' is in"));
+    copied(&["SELECT 1 + 1 AS n, 'x' AS c -- a comment", "--into", &into, "--table", "made"]).expect("it is loaded");
+    assert_eq!(scripted(server, "SELECT * FROM made"), "2|x");
+    copied(&["select 2 as n", "--into", &out]).expect("it is written");
+    assert_eq!(std::fs::read_to_string(&out).expect("it is there"), "n\n2\n");
+    let wrong = copied(&[&file, "--into", &into, "--table", "made"]).expect_err("it has other columns");
+    assert!(wrong.contains("id"), "{wrong}");
+}
