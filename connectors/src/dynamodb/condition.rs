@@ -523,7 +523,7 @@ mod tests {
         }
         // What it cannot hold is computed here.
         let empty = leaf(Test::Equal, "s", vec![text("")]);
-        assert_eq!(Expression::of(&[empty.clone()], &keys()), (Expression::default(), vec![empty]));
+        assert_eq!(Expression::of(std::slice::from_ref(&empty), &keys()), (Expression::default(), vec![empty]));
         let many: Vec<Condition> =
             (0..500).map(|n| leaf(Test::NotEqual, &format!("n{n}"), vec![number("5")])).collect();
         let (expression, here) = Expression::of(&many, &keys());

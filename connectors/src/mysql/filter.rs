@@ -161,7 +161,7 @@ fn sides(expr: &Expr, value: &ScalarValue, columns: &dyn Columns) -> Option<(Str
             },
             _ => false,
         };
-        if !is_wider && !(is_text(&known.kind) && is_text(cast)) {
+        if !(is_wider || is_text(&known.kind) && is_text(cast)) {
             return None;
         }
     }

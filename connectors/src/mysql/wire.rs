@@ -98,8 +98,10 @@ impl Connection {
     fn ended<T>(&mut self, result: Result<T, Error>) -> Result<T> {
         self.is_busy = false;
         result.map_err(|error| {
-            if error.is_fatal() {
-                self.conn.take().map(hung_up);
+            if error.is_fatal()
+                && let Some(conn) = self.conn.take()
+            {
+                hung_up(conn);
             }
             MysqlError::of(&self.settings.server(), error)
         })

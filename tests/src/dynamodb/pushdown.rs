@@ -34,7 +34,7 @@ async fn what_is_asked_for_is_shown() {
         let item = |n: usize| {
             let mut item = json!({"id": {"S": format!("o{}", n % 50)}, "at": {"N": n.to_string()}, "status": {"S": "open"},
                 "n": {"N": (n % 10).to_string()}, "price": {"N": format!("{n}.5")}, "name": {"S": format!("name {n}")}});
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 item["customer"] = json!({"S": format!("c{}", n % 4)});
             }
             item

@@ -11,7 +11,7 @@ fn copy(server: &Postgres, query: &str, table: &str, more: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_that_are_left_out_get_the_servers_defaults() {
     let server = &Postgres::start();
-    scripted(server, "CREATE TABLE t (id serial PRIMARY KEY, x text DEFAULT 'usual', n numeric NOT NULL)");
+    scripted(server, "CREATE TABLE t (id serial PRIMARY KEY, x text DEFAULT 'usual', n numeric(10, 1) NOT NULL)");
     let session = embedded().await;
     done(&session, &[STAGES, &create(server, "t", "t", "")]).await;
     done(&session, &["INSERT INTO t (n, id) VALUES (1.5, 100)", "INSERT INTO t (n) SELECT 2.5"]).await;
