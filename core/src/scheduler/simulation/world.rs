@@ -646,6 +646,10 @@ impl World {
                 1 => attempt.attempt += 1,
                 _ => {}
             }
+            // A number that no attempt gets: the order to cancel it would meet a later attempt of that number, which no real report can bring about.
+            if !self.launched.contains(attempt) {
+                attempt.attempt += 1_000_000;
+            }
             // Made-up reports must not end attempts that still run or have to start.
             let real = self.nodes.get(executor).is_some_and(|node| node.has_ahead(*attempt));
             if real {
