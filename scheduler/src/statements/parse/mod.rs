@@ -28,7 +28,7 @@ use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, ObjectName, RenameTableNameKind};
 use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
-use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use rewrite::rewrite;
 use secrets::SecretStatement;
@@ -92,26 +92,20 @@ fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Tex
     let dialect = dialect_from_str(options.dialect.to_string())
         .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
     check_depth(dialect.as_ref(), sql, limits)?;
-    let shown = &secrets::masked(state, sql);
-    let parser = DFParserBuilder::new(sql)
+    let wrong = |error: DataFusionError| explain(&error, &secrets::masked(state, sql));
+    let mut tokens = tokens(dialect.as_ref(), sql).map_err(wrong)?;
+    let before_queries = if target::may_be_in(sql) { target::part(&mut tokens) } else { Vec::new() };
+    let parser = DFParserBuilder::new(tokens)
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())
         .build();
-    let mut parser = parser.map_err(|error| explain(&error, shown))?;
-    let mut before_queries = Vec::new();
-    if target::may_be_in(sql) {
-        let mut tokens = tokens(dialect.as_ref(), sql)?;
-        before_queries = target::part(&mut tokens);
-        parser.parser = Parser::new(dialect.as_ref())
-            .with_tokens_with_locations(tokens)
-            .with_recursion_limit(options.recursion_limit.get());
-    }
+    let mut parser = parser.map_err(wrong)?;
     let mut parsed: Vec<Text> = Vec::new();
     loop {
         let is_as = before_queries.contains(&parser.parser.peek_token_ref().span.start);
         let delimited = parser.parser.consume_token(&Token::SemiColon);
         if let (true, Some(last)) = (is_as, parsed.last_mut()) {
-            let query = parser.parser.parse_query().map_err(|error| explain(&error.into(), shown))?;
+            let query = parser.parser.parse_query().map_err(|error| wrong(error.into()))?;
             last.query = Some(Statement::Statement(Box::new(ast::Statement::Query(query))));
             continue;
         }
@@ -120,10 +114,10 @@ fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Tex
             break;
         }
         if !delimited && !parsed.is_empty() {
-            let found =
-                if shown.is_empty() { String::new() } else { format!(", found: {}", parser.parser.peek_token_ref()) };
+            let is_hidden = secrets::masked(state, sql).is_empty();
+            let found = if is_hidden { String::new() } else { format!(", found: {}", parser.parser.peek_token_ref()) };
             let expected = format!("Expected: end of statement{found}{}", parser.parser.peek_token_ref().span.start);
-            return Err(explain(&ParserError::ParserError(expected).into(), shown));
+            return Err(wrong(ParserError::ParserError(expected).into()));
         }
         let ours = match secrets::next(&mut parser)? {
             Some(statement) => Some(statement),
@@ -131,7 +125,7 @@ fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Tex
         };
         let statement = match ours {
             Some(statement) => statement,
-            None => parser.parse_statement().map_err(|error| explain(&error, shown))?,
+            None => parser.parse_statement().map_err(wrong)?,
         };
         parsed.push(Text { statement, query: None });
     }
@@ -174,7 +168,7 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
     }
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
     let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
-    let tokens = tokens(dialect.as_ref(), sql)?;
+    let tokens = tokens(dialect.as_ref(), sql).map_err(|error| explain(&error, sql))?;
     let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon);
     let mut ends: Vec<usize> =
         semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();
@@ -191,9 +185,9 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
     Ok(texts)
 }
 
-fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
+fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, DataFusionError> {
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location();
-    tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql))
+    tokens.map_err(|error| ParserError::from(error).into())
 }
 
 /// Returns the byte offset of a line and a column, which count from 1. The column is in characters.
