@@ -111,7 +111,8 @@ pub(super) fn taken(state: &SessionState, text: Text) -> Result<(Statement, Opti
             }
             if !create.columns.is_empty() {
                 return Err(QueryError::Unsupported(
-                    "the columns of CREATE EXTERNAL TABLE … AS are those of the query: leave the list of columns out, and use CAST and AS                      in the query"
+                    "the columns of CREATE EXTERNAL TABLE … AS are those of the query: leave the list of columns out, and use CAST and AS in \
+                     the query"
                         .to_string(),
                 ));
             }
