@@ -28,6 +28,8 @@ pub mod tpc;
 #[cfg(test)]
 mod adbc;
 #[cfg(test)]
+mod asking;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod chaos;

@@ -1,6 +1,7 @@
 //! The connector of this suite through the whole life of a table: embedded and in processes, with kills and restarts.
 
 use super::Generated;
+use crate::asking::{SECRET, STAGES, done, embedded_with, refused, sql};
 use crate::cluster::{beside, run, succeed};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -9,11 +10,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_client::connector::Registry;
-use windlass_client::{Client, EmbeddedOptions, Session};
+use windlass_client::{Client, Session};
 use windlass_scheduler::meta::{EmbeddedStore, MetaStore};
-
-const SECRET: &str = "marked-secret-4711";
-const STAGES: &str = "SET windlass.small_query_bytes = 0";
 
 /// A locked folder that the table opens.
 struct Shared(tempfile::TempDir);
@@ -48,20 +46,7 @@ fn connectors() -> Registry {
 }
 
 async fn embedded() -> Session {
-    let options = EmbeddedOptions { slots: Some(4), connectors: connectors(), ..EmbeddedOptions::default() };
-    Client::embedded(options).await.expect("an embedded cluster starts")
-}
-
-async fn sql(session: &Session, sql: &str) -> Result<String, String> {
-    let result = session.sql(sql).await.map_err(|error| error.to_string())?;
-    let batches = result.collect().await.map_err(|error| error.to_string())?;
-    Ok(arrow::util::pretty::pretty_format_batches(&batches).expect("rows can be shown").to_string())
-}
-
-async fn done(session: &Session, statements: &[&str]) {
-    for statement in statements {
-        sql(session, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
-    }
+    embedded_with(connectors()).await
 }
 
 async fn number(session: &Session, query: &str) -> i64 {
@@ -69,14 +54,6 @@ async fn number(session: &Session, query: &str) -> i64 {
     let batches = result.collect().await.unwrap_or_else(|error| panic!("{query}: {error}"));
     let batch = batches.iter().find(|batch| batch.num_rows() > 0).expect("there is a row");
     batch.column(0).as_primitive::<Int64Type>().value(0)
-}
-
-async fn refused(session: &Session, statement: &str, words: &[&str]) {
-    let error = sql(session, statement).await.expect_err(statement);
-    for word in words {
-        assert!(error.contains(word), "{word:?} is missing in: {error}");
-    }
-    assert!(!error.contains(SECRET), "{error}");
 }
 
 /// Uses a table in every way, in one session.

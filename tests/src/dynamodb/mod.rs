@@ -7,14 +7,11 @@ mod read;
 mod server;
 mod write;
 
+use crate::asking::{SECRET, STAGES, answers, done, embedded, rows, sql};
 use serde_json::{Value, json};
 use server::Server;
-use windlass_client::{Client, EmbeddedOptions, Session};
+use windlass_client::{Client, Session};
 
-/// Statements are cut into stages, however little they read.
-const STAGES: &str = "SET windlass.small_query_bytes = 0";
-/// A secret, which is to be seen nowhere.
-const SECRET: &str = "marked-secret-4711";
 const TOKEN: &str = "marked-token-4711";
 
 /// `columns`: empty, or in parentheses. `more`: further options, each after a comma.
@@ -43,40 +40,7 @@ fn keyed(table: &str, keys: &str) -> Value {
     json!({"TableName": table, "KeySchema": schema, "AttributeDefinitions": definitions, "BillingMode": "PAY_PER_REQUEST"})
 }
 
-async fn embedded() -> Session {
-    let connectors = windlass_client::connectors().expect("their names differ");
-    let options = EmbeddedOptions { slots: Some(4), connectors, ..EmbeddedOptions::default() };
-    Client::embedded(options).await.expect("an embedded cluster starts")
-}
-
-async fn sql(session: &Session, sql: &str) -> Result<String, String> {
-    let result = session.sql(sql).await.map_err(|error| error.to_string())?;
-    let batches = result.collect().await.map_err(|error| error.to_string())?;
-    Ok(arrow::util::pretty::pretty_format_batches(&batches).map_err(|error| error.to_string())?.to_string())
-}
-
-/// The rows, a line each, with a `|` between columns.
-async fn rows(session: &Session, query: &str) -> Result<String, String> {
-    let table = sql(session, query).await?;
-    let rows = table.lines().skip(3).take_while(|line| !line.starts_with('+'));
-    let row = |line: &str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|");
-    Ok(rows.map(row).collect::<Vec<_>>().join("\n"))
-}
-
-async fn done(session: &Session, statements: &[&str]) {
-    for statement in statements {
-        sql(session, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
-    }
-}
-
-async fn answers(session: &Session, query: &str) -> String {
-    rows(session, query).await.unwrap_or_else(|error| panic!("{query}: {error}"))
-}
-
 async fn refused(session: &Session, statement: &str, words: &[&str]) {
-    let error = sql(session, statement).await.expect_err(statement);
-    for word in words {
-        assert!(error.contains(word), "{word:?} is missing in: {error}");
-    }
-    assert!(!error.contains(SECRET) && !error.contains('\n'), "{error}");
+    let error = crate::asking::refused(session, statement, words).await;
+    assert!(!error.contains('\n'), "{error}");
 }

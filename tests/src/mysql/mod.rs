@@ -5,14 +5,12 @@ mod pushdown;
 mod read;
 mod write;
 
+use crate::asking::{SECRET, STAGES, answers, done, embedded, refused, rows, sql};
 use crate::cluster::Processes;
 use crate::oracle::mariadb::{MariaDb, USER};
-use windlass_client::{Client, EmbeddedOptions, Session};
+use std::time::Duration;
+use windlass_client::{Client, Session};
 
-/// Statements are cut into stages, however little they read.
-const STAGES: &str = "SET windlass.small_query_bytes = 0";
-/// A password, which is to be seen nowhere.
-const SECRET: &str = "marked-secret-4711";
 /// The sessions of Windlass.
 const SESSIONS: &str = "FROM information_schema.PROCESSLIST WHERE USER = 'app'";
 
@@ -32,65 +30,10 @@ fn create(server: &MariaDb, name: &str, table: &str, more: &str) -> String {
     )
 }
 
-async fn embedded() -> Session {
-    let connectors = windlass_client::connectors().expect("their names differ");
-    let options = EmbeddedOptions { slots: Some(4), connectors, ..EmbeddedOptions::default() };
-    Client::embedded(options).await.expect("an embedded cluster starts")
-}
-
-async fn sql(session: &Session, sql: &str) -> Result<String, String> {
-    let result = session.sql(sql).await.map_err(|error| error.to_string())?;
-    let batches = result.collect().await.map_err(|error| error.to_string())?;
-    Ok(arrow::util::pretty::pretty_format_batches(&batches).map_err(|error| error.to_string())?.to_string())
-}
-
-/// The rows, a line each, with a `|` between columns.
-async fn rows(session: &Session, query: &str) -> Result<String, String> {
-    let table = sql(session, query).await?;
-    // Behind the names, which may have several lines, and before the last line.
-    let rows = table
-        .lines()
-        .skip(1)
-        .skip_while(|line| !line.starts_with('+'))
-        .skip(1)
-        .take_while(|line| !line.starts_with('+'));
-    let row = |line: &str| {
-        let cells = line.trim_matches('|').split('|').map(str::trim);
-        cells.collect::<Vec<_>>().join("|")
-    };
-    Ok(rows.map(row).collect::<Vec<_>>().join("\n"))
-}
-
-async fn done(session: &Session, statements: &[&str]) {
-    for statement in statements {
-        sql(session, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
-    }
-}
-
-async fn answers(session: &Session, query: &str) -> String {
-    rows(session, query).await.unwrap_or_else(|error| panic!("{query}: {error}"))
-}
-
-async fn refused(session: &Session, statement: &str, words: &[&str]) {
-    let error = sql(session, statement).await.expect_err(statement);
-    for word in words {
-        assert!(error.contains(word), "{word:?} is missing in: {error}");
-    }
-    assert!(!error.contains(SECRET), "{error}");
-}
-
 /// Waits until a query of the server has this answer.
 async fn until(server: &MariaDb, query: &str, answer: &str) {
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        let found = scripted(server, query);
-        if found == answer {
-            return;
-        }
-        assert!(std::time::Instant::now() < patience, "{query}: {found}, and not {answer}");
-        // The server's lists of transactions are made anew only when nobody has asked for 100 ms.
-        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
-    }
+    // The server's lists of transactions are made anew only when nobody has asked for 100 ms.
+    crate::asking::until(query, || scripted(server, query), answer, Duration::from_millis(150)).await;
 }
 
 fn processes(executors: &str, environment: &[(&str, &str)]) -> Processes {

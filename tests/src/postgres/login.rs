@@ -114,7 +114,7 @@ async fn certificates_are_verified_as_sslmode_says() {
                 done(&session, &[&create]).await;
                 assert_eq!(answers(&session, &format!("SELECT n FROM t{number}")).await, "1", "{mode} {root}");
             }
-            Err(words) => refused(&session, &create, &[words]).await,
+            Err(words) => drop(refused(&session, &create, &[words]).await),
         }
     }
     // The password counts for this server alone, where that is asked for.

@@ -1,0 +1,77 @@
+//! Statements in one session, and what tests expect of them.
+
+use std::time::{Duration, Instant};
+use windlass_client::connector::Registry;
+use windlass_client::{Client, EmbeddedOptions, Session};
+
+/// Statements are cut into stages, however little they read.
+pub const STAGES: &str = "SET windlass.small_query_bytes = 0";
+/// A password, which is to be seen nowhere.
+pub const SECRET: &str = "marked-secret-4711";
+
+/// Starts an embedded cluster of four slots with the connectors of the client.
+pub async fn embedded() -> Session {
+    embedded_with(windlass_client::connectors().expect("their names differ")).await
+}
+
+pub async fn embedded_with(connectors: Registry) -> Session {
+    let options = EmbeddedOptions { slots: Some(4), connectors, ..EmbeddedOptions::default() };
+    Client::embedded(options).await.expect("an embedded cluster starts")
+}
+
+/// Returns the result as a table of text.
+pub async fn sql(session: &Session, sql: &str) -> Result<String, String> {
+    let result = session.sql(sql).await.map_err(|error| error.to_string())?;
+    let batches = result.collect().await.map_err(|error| error.to_string())?;
+    Ok(arrow::util::pretty::pretty_format_batches(&batches).map_err(|error| error.to_string())?.to_string())
+}
+
+/// Returns the rows, a line each, with a `|` between columns, as `psql` prints them.
+pub async fn rows(session: &Session, query: &str) -> Result<String, String> {
+    let table = sql(session, query).await?;
+    // Behind the names, which may have several lines, and before the last line.
+    let rows = table
+        .lines()
+        .skip(1)
+        .skip_while(|line| !line.starts_with('+'))
+        .skip(1)
+        .take_while(|line| !line.starts_with('+'));
+    let row = |line: &str| {
+        let cells = line.trim_matches('|').split('|').map(str::trim);
+        cells.collect::<Vec<_>>().join("|")
+    };
+    Ok(rows.map(row).collect::<Vec<_>>().join("\n"))
+}
+
+pub async fn done(session: &Session, statements: &[&str]) {
+    for statement in statements {
+        sql(session, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+}
+
+pub async fn answers(session: &Session, query: &str) -> String {
+    rows(session, query).await.unwrap_or_else(|error| panic!("{query}: {error}"))
+}
+
+/// Expects an error that has these words and shows no [`SECRET`]. Returns it.
+pub async fn refused(session: &Session, statement: &str, words: &[&str]) -> String {
+    let error = sql(session, statement).await.expect_err(statement);
+    for word in words {
+        assert!(error.contains(word), "{word:?} is missing in: {error}");
+    }
+    assert!(!error.contains(SECRET), "{error}");
+    error
+}
+
+/// Asks `what` of a server, at every `pause`, until this is the answer.
+pub async fn until(what: &str, ask: impl Fn() -> String, answer: &str, pause: Duration) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = ask();
+        if found == answer {
+            return;
+        }
+        assert!(Instant::now() < patience, "{what}: {found}, and not {answer}");
+        tokio::time::sleep(pause).await;
+    }
+}
