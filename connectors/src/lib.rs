@@ -7,7 +7,7 @@
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
 //! | services of AWS | `aws` |
-//! | tables of databases | `rds`, `mysql`, `postgres`, `dynamodb` |
+//! | tables of databases | `rds`, `server`, `mysql`, `postgres`, `dynamodb` |
 
 pub mod archive;
 #[cfg(feature = "dynamodb")]
@@ -22,6 +22,8 @@ pub mod postgres;
 mod rds;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod server;
 pub mod store;
 mod uploads;
 mod web;

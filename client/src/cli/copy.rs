@@ -165,7 +165,7 @@ mod tests {
             built(&["SELECT * FROM orders;", "--into", into, "--table", "o's", "--mode", "upsert", "--key", "id"])
                 .unwrap(),
             [
-                "COPY (SELECT * FROM orders) TO 'postgresql://app@db/shop' STORED AS POSTGRES OPTIONS ('table' 'o''s', 'mode' 'upsert', 'key' 'id')"
+                "COPY (\nSELECT * FROM orders\n) TO 'postgresql://app@db/shop' STORED AS POSTGRES OPTIONS ('table' 'o''s', 'mode' 'upsert', 'key' 'id')"
             ]
         );
         assert_eq!(

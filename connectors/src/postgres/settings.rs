@@ -1,30 +1,21 @@
 //! Where a server is, as whom to enter, and with what: of a table's location and options, the service file and the password file.
 
+pub(super) use crate::server::SslMode;
+use crate::server::{self, Form};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use url::Url;
 use windlass_engine::connector::TableSpec;
 
-/// Parameters that may stand after the `?` of a location, with libpq's meanings.
-const PARAMETERS: [&str; 5] = ["sslmode", "sslrootcert", "channel_binding", "connect_timeout", "service"];
-
-/// How a connection is protected, with libpq's meanings.
-/// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SslMode {
-    Disable,
-    /// With TLS where the server has it, whoever it is.
-    Prefer,
-    /// With TLS; whoever it is, unless there is a root certificate.
-    Require,
-    /// Its certificate is of an authority that is trusted.
-    VerifyCa,
-    /// That, and of the host's name.
-    VerifyFull,
-}
+const PORT: u16 = 5432;
+const FORM: Form = Form {
+    schemes: &["postgresql", "postgres"],
+    example: "postgresql://user@host:port/database",
+    parameters: &["sslmode", "sslrootcert", "channel_binding", "connect_timeout", "service"],
+    passwords: "OPTIONS (password '…'), a password file or a service",
+};
 
 /// A server and a database, and how to reach it. Its debug form has no password.
 #[derive(Clone)]
@@ -65,44 +56,13 @@ impl Settings {
 
 /// The server as a table names it, before any file is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Location {
-    host: Option<String>,
-    port: Option<u16>,
-    user: Option<String>,
-    database: Option<String>,
-    parameters: BTreeMap<String, String>,
-}
+pub(super) struct Location(server::Location);
 
 impl Location {
     /// # Errors
     /// It is no location of a PostgreSQL database, or has a password. No message shows it: it may have one where none is expected.
     pub fn parse(location: &str) -> Result<Self> {
-        const EXPECTED: &str = "expected postgresql://user@host:port/database";
-        let Ok(url) = Url::parse(location) else { return plan_err!("the location is not a URL: {EXPECTED}") };
-        if !["postgresql", "postgres"].contains(&url.scheme()) {
-            return plan_err!("the location is of the scheme {}: {EXPECTED}", url.scheme());
-        }
-        if url.password().is_some() {
-            return plan_err!(
-                "the location has a password, and locations are shown: use OPTIONS (password '…'), a password file or a service"
-            );
-        }
-        let text = |text: &str| match decoded(text) {
-            Some(text) if text.is_empty() => Ok(None),
-            Some(text) => Ok(Some(text)),
-            None => plan_err!("the location has a wrong % in it: {EXPECTED}"),
-        };
-        let database = text(url.path().trim_start_matches('/'))?;
-        let (user, host) = (text(url.username())?, text(url.host_str().unwrap_or_default())?);
-        let host = host.map(|host| host.trim_start_matches('[').trim_end_matches(']').to_string());
-        let mut parameters = BTreeMap::new();
-        for (name, value) in url.query_pairs() {
-            if !PARAMETERS.contains(&name.as_ref()) {
-                return plan_err!("the location has the parameter '{name}': expected {}", PARAMETERS.join(", "));
-            }
-            parameters.insert(name.into_owned(), value.into_owned());
-        }
-        Ok(Self { host, port: url.port(), user, database, parameters })
+        server::Location::parse(location, &FORM).map(Self)
     }
 
     /// Reads the files that complete it, which are those of this machine.
@@ -110,42 +70,28 @@ impl Location {
     /// # Errors
     /// A file that is named cannot be read, or something is missing.
     pub async fn settings(&self, table: &TableSpec) -> Result<Settings> {
+        let at = &self.0;
         let option = |name: &str| table.options.text(name).map(str::to_string);
-        let parameter = |name: &str| option(name).or_else(|| self.parameters.get(name).cloned());
+        let parameter = |name: &str| option(name).or_else(|| at.parameters.get(name).cloned());
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let service = match parameter("service").or_else(|| environment("PGSERVICE")) {
             Some(name) => service(&name, environment("PGSERVICEFILE").map(PathBuf::from)).await?,
             None => BTreeMap::new(),
         };
         let of = |said: Option<String>, name: &str| said.or_else(|| service.get(name).cloned());
-        let host = of(self.host.clone(), "host").unwrap_or_else(|| "localhost".to_string());
-        let port = match of(self.port.map(|port| port.to_string()), "port") {
+        let host = of(at.host.clone(), "host").unwrap_or_else(|| "localhost".to_string());
+        let port = match of(at.port.map(|port| port.to_string()), "port") {
             Some(port) => port.parse().map_err(|_| plan_datafusion_err!("'{port}' is no port"))?,
-            None => 5432,
+            None => PORT,
         };
-        let Some(user) = of(self.user.clone(), "user") else {
+        let Some(user) = of(at.user.clone(), "user") else {
             return plan_err!("nobody says as which user to connect: write postgresql://user@host/database");
         };
-        let database = of(self.database.clone(), "dbname").unwrap_or_else(|| user.clone());
-        let sslmode = match of(parameter("sslmode"), "sslmode").as_deref() {
-            None | Some("prefer") => SslMode::Prefer,
-            Some("disable") => SslMode::Disable,
-            Some("require") => SslMode::Require,
-            Some("verify-ca") => SslMode::VerifyCa,
-            Some("verify-full") => SslMode::VerifyFull,
-            Some(_) => return plan_err!("sslmode is disable, prefer, require, verify-ca or verify-full"),
-        };
-        let uses_iam = option("auth").is_some_and(|auth| auth.eq_ignore_ascii_case("iam"));
+        let database = of(at.database.clone(), "dbname").unwrap_or_else(|| user.clone());
+        let sslmode = SslMode::parse(of(parameter("sslmode"), "sslmode").as_deref())?;
         let password = match of(option("password"), "password") {
-            _ if uses_iam && matches!(sslmode, SslMode::Disable | SslMode::Prefer) => {
-                return plan_err!(
-                    "auth 'iam' sends a token, which nobody else may see: use OPTIONS (sslmode 'verify-full', sslrootcert '…'), or 'require'"
-                );
-            }
-            Some(_) if uses_iam => return plan_err!("auth 'iam' takes the place of a password, and there is one"),
-            None if uses_iam => {
-                let region = option("region");
-                Some(token(&host, port, &user, region.as_deref()).await.map_err(|why| plan_datafusion_err!("{why}"))?)
+            said if server::uses_iam(table) => {
+                Some(server::token(table, sslmode, said.is_some(), (&host, port, &user)).await?)
             }
             Some(password) => Some(password),
             None => of_password_file(environment("PGPASSFILE").map(PathBuf::from), &host, port, &database, &user).await,
@@ -155,11 +101,7 @@ impl Location {
             Some("require") => true,
             Some(_) => return plan_err!("channel_binding is prefer or require"),
         };
-        let seconds = match of(parameter("connect_timeout"), "connect_timeout") {
-            Some(text) => text.parse().map_err(|_| plan_datafusion_err!("connect_timeout is a number of seconds"))?,
-            None => 10,
-        };
-        let statement_timeout = table.options.integer("statement_timeout").unwrap_or(0);
+        let connect_timeout = server::connect_timeout(of(parameter("connect_timeout"), "connect_timeout"))?;
         Ok(Settings {
             host,
             port,
@@ -169,37 +111,10 @@ impl Location {
             sslmode,
             sslrootcert: of(parameter("sslrootcert"), "sslrootcert"),
             requires_binding,
-            connect_timeout: Duration::from_secs(seconds),
-            statement_timeout: Duration::from_millis(u64::try_from(statement_timeout).unwrap_or(0)),
+            connect_timeout,
+            statement_timeout: server::statement_timeout(table),
         })
     }
-}
-
-#[cfg(feature = "aws")]
-async fn token(host: &str, port: u16, user: &str, region: Option<&str>) -> Result<String, String> {
-    crate::rds::Database { host, port, user, region }.token().await
-}
-
-#[cfg(not(feature = "aws"))]
-async fn token(_: &str, _: u16, _: &str, _: Option<&str>) -> Result<String, String> {
-    Err("auth 'iam' is not part of this program: it was built without AWS".to_string())
-}
-
-/// `%41` as `A`.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &rest[2..];
-    }
-    String::from_utf8(bytes).ok()
 }
 
 pub(super) fn home() -> PathBuf {
@@ -266,14 +181,14 @@ mod tests {
 
     #[test]
     fn locations_are_libpqs_without_passwords() {
-        let location = Location::parse("postgresql://a%40b@db.example:5433/my%2Fshop?sslmode=require").unwrap();
+        let location = Location::parse("postgresql://a%40b@db.example:5433/my%2Fshop?sslmode=require").unwrap().0;
         assert_eq!(location.host.as_deref(), Some("db.example"));
         assert_eq!((location.port, location.user.as_deref()), (Some(5433), Some("a@b")));
         assert_eq!(location.database.as_deref(), Some("my/shop"));
         assert_eq!(location.parameters["sslmode"], "require");
-        let socket = Location::parse("postgresql://app@%2Frun%2Fpg/shop").unwrap();
+        let socket = Location::parse("postgresql://app@%2Frun%2Fpg/shop").unwrap().0;
         assert_eq!(socket.host.as_deref(), Some("/run/pg"));
-        assert_eq!(Location::parse("postgres://u@[::1]/d").unwrap().host.as_deref(), Some("::1"));
+        assert_eq!(Location::parse("postgres://u@[::1]/d").unwrap().0.host.as_deref(), Some("::1"));
         for (wrong, words) in [
             ("postgresql://app:hunter2@host/shop", "has a password"),
             ("postgresql://app@host/shop?password=hunter2", "the parameter 'password'"),
