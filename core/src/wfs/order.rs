@@ -24,6 +24,6 @@ pub enum Order {
     Rebuild(CodedPiece),
     /// Write what a block has as another one, on these executors: for a code the pieces in their order.
     Recode { old: Vec<Located>, new: Block, coding: Option<Coding>, targets: Vec<ExecutorId> },
-    /// Read all of the replica, and say if it is not what was written.
-    Verify(BlockId),
+    /// Read all of the replica, and say whether it is what was written. `reading`: greater than that of every order before it.
+    Verify { replica: BlockId, reading: u64 },
 }

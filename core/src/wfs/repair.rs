@@ -166,6 +166,7 @@ impl Namespace {
 
     /// The members of a namespace that this one takes the place of, with the replicas that they have.
     pub fn inherit(&mut self, now: Now, before: &Namespace, out: &mut Output) {
+        self.upkeep.vouching.follow(&before.upkeep.vouching);
         for member in before.replicas.members.values() {
             self.joined(member.id, &member.host, &member.rack);
             self.space(member.id, member.used, member.free);
@@ -374,7 +375,7 @@ impl Namespace {
     /// A reader could not read a replica: its executor is to look.
     pub fn suspect(&mut self, id: ExecutorId, block: BlockId, out: &mut Output) {
         if self.replicas.holders(block).contains(&id) {
-            out.orders.push((id, Order::Verify(block)));
+            out.orders.push((id, self.upkeep.vouching.order(block)));
         }
     }
 
@@ -431,7 +432,7 @@ impl Namespace {
             for (executor, piece) in self.replicas.all_holders(block.id) {
                 let replica = replica(block.id, piece);
                 self.upkeep.checking.insert((executor, replica));
-                out.orders.push((executor, Order::Verify(replica)));
+                out.orders.push((executor, self.upkeep.vouching.order(replica)));
             }
         }
         Ok(())

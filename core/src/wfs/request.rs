@@ -179,8 +179,8 @@ pub struct Report {
     /// `Some`: of the blocks in this range it has those of `held` and no others. `None`: it has got those of `held`.
     pub range: Option<RangeInclusive<BlockId>>,
     pub held: Vec<Block>,
-    /// It has read them from end to end, and they are right.
-    pub verified: Vec<BlockId>,
+    /// It has read them from end to end after it got the orders of these numbers, and they are right.
+    pub verified: Vec<(BlockId, u64)>,
     /// They are not what was written.
     pub bad: Vec<BlockId>,
     /// They are missing, and were to be removed or verified. Those that are in `held` or `bad` too came, or were found damaged, since.

@@ -45,7 +45,7 @@ enum Defect {
     ClockStands,
     /// A writer hears that its lease goes on, and nobody notes it.
     RenewedInVain,
-    /// What is said of a replica that is going counts.
+    /// What is said of a replica that is going counts, and what was read before that was asked for.
     GoingCounts,
 }
 
@@ -97,7 +97,7 @@ enum Says {
     Added(Block),
     Bad(BlockId),
     Gone(BlockId),
-    Verified(BlockId),
+    Verified(BlockId, u64),
     NotCopied(BlockId),
     Space { used: u64 },
 }

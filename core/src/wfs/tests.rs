@@ -44,6 +44,11 @@ impl Stored {
     }
 }
 
+/// Whether it orders to read a replica of the block.
+fn is_read(order: &Order, block: Block) -> bool {
+    matches!(order, Order::Verify { replica, .. } if *replica == block.id)
+}
+
 struct Bench {
     names: Namespace,
     stored: Stored,
@@ -449,9 +454,9 @@ fn replicas_that_went_are_made_again_after_a_while_and_the_last_ones_at_once() {
         bench.run(|names, now, out| names.reported(now, id, all, &[block], out));
     }
     let asked: Vec<ExecutorId> =
-        bench.orders.iter().filter(|(_, order)| *order == Order::Verify(block.id)).map(|(id, _)| *id).collect();
+        bench.orders.iter().filter(|(_, order)| is_read(order, block)).map(|(id, _)| *id).collect();
     assert_eq!((asked.len(), bench.orders.len()), (3, 4), "{:?}", bench.orders);
-    asked.into_iter().for_each(|id| bench.run(|names, now, out| names.verified(now, id, &[block.id], out)));
+    asked.into_iter().for_each(|id| bench.run(|names, now, out| names.verified(now, id, &[(block.id, u64::MAX)], out)));
     assert!(matches!(bench.orders.last(), Some((_, Order::Delete(_)))), "{:?}", bench.orders);
     let health = bench.names.health();
     assert_eq!((health.under_replicated, health.surplus, health.copied, health.pruned), (0, 0, 1, 1));
@@ -468,7 +473,7 @@ fn it_is_known_when_all_that_was_to_be_read_was_read() {
     assert_eq!(unread(&bench, "/f"), 0);
     bench.run(|names, _, out| names.verify(&path("/f"), out).unwrap());
     assert_eq!((unread(&bench, "/f"), unread(&bench, "/g")), (3, 0));
-    bench.run(|names, now, out| names.verified(now, holders[0], &[block.id], out));
+    bench.run(|names, now, out| names.verified(now, holders[0], &[(block.id, u64::MAX)], out));
     assert_eq!(unread(&bench, "/f"), 2);
     bench.run(|names, now, out| names.bad(now, holders[1], &[block.id], out));
     assert_eq!(unread(&bench, "/f"), 1);
@@ -484,7 +489,7 @@ fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
     let (block, holders) = (located[0].block, located[0].holders.clone());
     bench.run(|names, now, out| names.bad(now, holders[0], &[block.id], out));
     assert!(bench.orders.contains(&(holders[0], Order::Salvage { block, last: true })));
-    assert!(bench.orders.contains(&(holders[1], Order::Verify(block.id))), "{:?}", bench.orders);
+    assert!(bench.orders.iter().any(|(id, order)| *id == holders[1] && is_read(order, block)), "{:?}", bench.orders);
     bench.run(|names, now, out| names.bad(now, holders[1], &[block.id], out));
     bench.orders.clear();
     bench.run(|names, now, out| names.bad(now, holders[2], &[block.id], out));
@@ -499,9 +504,9 @@ fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
     bench.orders.clear();
     bench.names.joined(ExecutorId(9), "host 9", "rack");
     bench.run(|names, now, out| names.added(now, ExecutorId(9), &[block], out));
-    assert_eq!(bench.orders[0], (ExecutorId(9), Order::Verify(block.id)));
+    assert!(bench.orders[0].0 == ExecutorId(9) && is_read(&bench.orders[0].1, block));
     assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Salvage { .. })), "{:?}", bench.orders);
-    bench.run(|names, now, out| names.verified(now, ExecutorId(9), &[block.id], out));
+    bench.run(|names, now, out| names.verified(now, ExecutorId(9), &[(block.id, u64::MAX)], out));
     assert!(bench.orders.contains(&(holders[2], Order::Salvage { block, last: false })), "{:?}", bench.orders);
     assert_eq!(bench.names.health().damaged, 0);
     bench.run(|names, now, out| names.bad(now, ExecutorId(9), &[block.id], out));
@@ -522,16 +527,16 @@ fn a_surplus_goes_after_what_stays_was_read() {
     let (block, holders) = (located[0].block, located[0].holders.clone());
     bench.run(|names, now, out| names.set_replication(now, &entry.path, 1, out)).unwrap();
     let asked: Vec<ExecutorId> = bench.orders.iter().map(|(id, _)| *id).collect();
-    assert!(asked.len() == 2 && bench.orders.iter().all(|(_, order)| *order == Order::Verify(block.id)));
+    assert!(asked.len() == 2 && bench.orders.iter().all(|(_, order)| is_read(order, block)));
     let goes = *holders.iter().find(|id| !asked.contains(id)).unwrap();
     // Whoever was not asked has not read it since.
-    bench.run(|names, now, out| names.verified(now, goes, &[block.id], out));
+    bench.run(|names, now, out| names.verified(now, goes, &[(block.id, u64::MAX)], out));
     bench.orders.clear();
     // Of one nothing is left: the other one is not removed, whatever was to go.
     bench.run(|names, now, out| names.bad(now, asked[0], &[block.id], out));
     assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Delete(_))), "{:?}", bench.orders);
     bench.orders.clear();
-    bench.run(|names, now, out| names.verified(now, asked[1], &[block.id], out));
+    bench.run(|names, now, out| names.verified(now, asked[1], &[(block.id, u64::MAX)], out));
     assert!(bench.orders.contains(&(goes, Order::Delete(block.id))), "{:?}", bench.orders);
     assert!(bench.orders.contains(&(asked[0], Order::Salvage { block, last: false })), "{:?}", bench.orders);
     // All but the one that was to go are damaged: it stays.
@@ -544,10 +549,44 @@ fn a_surplus_goes_after_what_stays_was_read() {
     let stays = *holders.iter().find(|id| !asked.contains(id)).unwrap();
     bench.orders.clear();
     asked.iter().for_each(|id| bench.run(|names, now, out| names.bad(now, *id, &[block.id], out)));
-    let gone = |(id, order): &&(ExecutorId, Order)| *id == stays && *order != Order::Verify(block.id);
+    let gone = |(id, order): &&(ExecutorId, Order)| *id == stays && !is_read(order, block);
     assert_eq!(bench.orders.iter().find(gone), None);
-    assert!(bench.orders.contains(&(stays, Order::Verify(block.id))), "what is damaged goes when it was read");
+    assert!(
+        bench.orders.iter().any(|(id, order)| *id == stays && is_read(order, block)),
+        "what is damaged goes when it was read"
+    );
     assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Salvage { last: false, .. })));
+}
+
+#[test]
+fn what_was_read_before_it_was_asked_for_does_not_count() {
+    let mut bench = Bench::new(3);
+    let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
+    let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
+    let (block, holders) = (located[0].block, located[0].holders.clone());
+    // A reader and somebody who checks the file have all of its replicas read.
+    holders.iter().for_each(|id| bench.run(|names, _, out| names.suspect(*id, block.id, out)));
+    bench.run(|names, _, out| names.verify(&entry.path, out).unwrap());
+    let readings = |bench: &mut Bench| -> Vec<(ExecutorId, u64)> {
+        let reading = |(id, order)| match order {
+            Order::Verify { reading, .. } => (id, reading),
+            order => panic!("{order:?}"),
+        };
+        bench.orders.drain(..).map(reading).collect()
+    };
+    let before = readings(&mut bench);
+    assert_eq!(before.len(), 6);
+    bench.run(|names, now, out| names.set_replication(now, &entry.path, 1, out)).unwrap();
+    let asked = readings(&mut bench);
+    assert_eq!(asked.len(), 2);
+    // Their replicas may have been damaged since.
+    for (id, reading) in before {
+        bench.run(|names, now, out| names.verified(now, id, &[(block.id, reading)], out));
+    }
+    assert_eq!((bench.orders.as_slice(), bench.names.unread(&entry.path).unwrap()), (&[][..], 0));
+    let (id, reading) = asked[0];
+    bench.run(|names, now, out| names.verified(now, id, &[(block.id, reading)], out));
+    assert_eq!(bench.orders.iter().filter(|(_, order)| matches!(order, Order::Delete(_))).count(), 1);
 }
 
 /// A file of one block with a replica that stays and one that its executor was told to remove: the names of both, and the block.
@@ -559,10 +598,10 @@ fn one_stays_and_one_goes() -> (Bench, ExecutorId, ExecutorId, Block) {
     bench.run(|names, _, out| names.verify(&entry.path, out).unwrap());
     bench.orders.clear();
     bench.run(|names, now, out| names.set_replication(now, &entry.path, 1, out)).unwrap();
-    let [(stays, Order::Verify(_))] = bench.orders[..] else { panic!("{:?}", bench.orders) };
+    let [(stays, Order::Verify { .. })] = bench.orders[..] else { panic!("{:?}", bench.orders) };
     let goes = ExecutorId(3 - stays.0);
     bench.orders.clear();
-    bench.run(|names, now, out| names.verified(now, stays, &[block.id], out));
+    bench.run(|names, now, out| names.verified(now, stays, &[(block.id, u64::MAX)], out));
     assert_eq!(bench.orders, [(goes, Order::Delete(block.id))]);
     bench.orders.clear();
     // It is the other one that would go if there were one too many.
@@ -577,7 +616,7 @@ fn what_is_going_does_not_count() {
         |bench: &Bench| bench.names.locate(&path("/f"), 0..10, &Near::default()).unwrap().1[0].holders.clone();
     // All of this was said before the order came: that a copy or what was made of it is there, that it is right, and that it is not.
     bench.run(|names, now, out| names.added(now, goes, &[block], out));
-    bench.run(|names, now, out| names.verified(now, goes, &[block.id], out));
+    bench.run(|names, now, out| names.verified(now, goes, &[(block.id, u64::MAX)], out));
     assert_eq!((bench.orders.as_slice(), holders(&bench)), (&[][..], vec![stays]));
     bench.run(|names, now, out| names.bad(now, goes, &[block.id], out));
     bench.run(|names, now, out| names.added(now, goes, &[Block { bytes: 12, ..block }], out));
@@ -611,7 +650,7 @@ fn who_takes_the_place_of_a_namespace_knows_what_is_going() {
     bench.restart();
     bench.run(|names, now, out| names.inherit(now, &before, out));
     bench.run(|names, now, out| names.added(now, goes, &[block], out));
-    bench.run(|names, now, out| names.verified(now, goes, &[block.id], out));
+    bench.run(|names, now, out| names.verified(now, goes, &[(block.id, u64::MAX)], out));
     let (_, located) = bench.names.locate(&path("/f"), 0..10, &Near::default()).unwrap();
     assert_eq!(located[0].holders, [stays]);
     // Whether it was told is not known.
@@ -656,7 +695,7 @@ fn nothing_that_is_left_of_a_block_goes_for_an_empty_replica() {
     bench.orders.clear();
     bench.now = at(302);
     bench.run(|names, now, out| names.tick(now, out));
-    let asked = bench.orders.iter().filter(|(_, order)| *order == Order::Verify(block.id)).count();
+    let asked = bench.orders.iter().filter(|(_, order)| is_read(order, block)).count();
     assert_eq!(asked, 2, "{:?}", bench.orders);
 }
 
@@ -683,8 +722,12 @@ fn longer_replicas_are_cut_back_and_not_thrown_away() {
     assert_eq!(bench.orders, [], "others may still come back");
     bench.now = at(12);
     bench.run(|names, now, out| names.tick(now, out));
-    assert!(bench.orders.contains(&(ExecutorId(11), Order::Verify(block.id))), "{:?}", bench.orders);
-    bench.run(|names, now, out| names.verified(now, ExecutorId(11), &[block.id], out));
+    assert!(
+        bench.orders.iter().any(|(id, order)| *id == ExecutorId(11) && is_read(order, block)),
+        "{:?}",
+        bench.orders
+    );
+    bench.run(|names, now, out| names.verified(now, ExecutorId(11), &[(block.id, u64::MAX)], out));
     assert!(bench.orders.contains(&salvage(13, false)), "{:?}", bench.orders);
     assert_eq!((bench.names.health().missing, bench.names.health().damaged), (0, 0));
 }
@@ -775,7 +818,9 @@ fn a_balancer_moves_replicas_off_full_disks_and_stops() {
                 bench.run(|names, now, out| names.added(now, to, &[block], out));
                 bench.run(|names, now, out| names.tick(now, out));
             }
-            Order::Verify(block) => bench.run(|names, now, out| names.verified(now, to, &[block], out)),
+            Order::Verify { replica: block, .. } => {
+                bench.run(|names, now, out| names.verified(now, to, &[(block, u64::MAX)], out))
+            }
             _ => {}
         }
     }
@@ -917,8 +962,8 @@ impl Obedient {
                     self.keep(target, Block { id: replicas::replica(new.id, piece), bytes });
                 }
             }
-            Order::Verify(block) => {
-                self.bench.run(|names, now, out| names.verified(now, id, &[block], out));
+            Order::Verify { replica: block, .. } => {
+                self.bench.run(|names, now, out| names.verified(now, id, &[(block, u64::MAX)], out));
             }
             Order::Salvage { .. } => {}
         }

@@ -11,6 +11,7 @@
 //! - A replica, damaged or not, is removed while its file stays only after enough others of its block were read to their ends since it was
 //!   chosen: as many as the block wants for a surplus, all that it takes to read the block for a damaged one (`simulation`,
 //!   `a_surplus_goes_after_what_stays_was_read`, `nothing_that_is_left_of_a_block_goes_for_an_empty_replica`).
+//! - A reading that was asked for earlier, by whoever, does not count (`what_was_read_before_it_was_asked_for_does_not_count`).
 //! - What an executor said of a replica counts for as long as that replica was not found bad, gone or lost.
 
 use super::coding::Layout;
@@ -27,6 +28,8 @@ const FOR_EACH: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Vouching {
     asked: BTreeMap<BlockId, Asked>,
+    /// Number of the last order to read a replica.
+    reading: u64,
     /// Something about these has changed since they were asked for.
     changed: BTreeSet<BlockId>,
     /// Blocks that have something beside what is too many to be read for.
@@ -39,7 +42,8 @@ pub(super) struct Vouching {
 #[derive(Debug)]
 struct Asked {
     until: Instant,
-    asked: BTreeSet<ExecutorId>,
+    /// Whom, and the number of the order.
+    asked: BTreeMap<ExecutorId, u64>,
     /// Those who have read theirs, and found it as it was written.
     right: BTreeSet<ExecutorId>,
     /// The one that is too many.
@@ -52,6 +56,17 @@ impl Vouching {
         let now = !self.changed.is_empty() || (!self.waiting.is_empty() && self.asked.is_empty());
         let late = self.asked.values().map(|asked| asked.until).min();
         if now { Some(Instant::default()) } else { late }
+    }
+
+    /// Takes the place of another one, whose orders are still carried out.
+    pub fn follow(&mut self, before: &Self) {
+        self.reading = self.reading.max(before.reading);
+    }
+
+    /// Returns the order to read a replica.
+    pub fn order(&mut self, replica: BlockId) -> Order {
+        self.reading += 1;
+        Order::Verify { replica, reading: self.reading }
     }
 
     /// Replicas of the block are read when there is room for that.
@@ -100,14 +115,15 @@ impl Vouching {
 }
 
 impl Namespace {
-    /// An executor has read all of these replicas, and they are what was written.
-    pub fn verified(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
-        for replica in replicas {
+    /// An executor has read all of these replicas after it got the orders of these numbers, and they are what was written.
+    pub fn verified(&mut self, now: Now, id: ExecutorId, replicas: &[(BlockId, u64)], out: &mut Output) {
+        for (replica, reading) in replicas {
             self.was_read(id, *replica);
             let Some((block, piece)) = self.replicas.block_of(*replica) else { continue };
             let is_held = self.replicas.all_holders(block).contains(&(id, piece));
             let vouching = &mut self.upkeep.vouching;
-            if let Some(asked) = vouching.asked.get_mut(&block).filter(|asked| is_held && asked.asked.contains(&id)) {
+            let was_asked = |asked: &&mut Asked| asked.asked.get(&id).is_some_and(|order| order <= reading);
+            if let Some(asked) = vouching.asked.get_mut(&block).filter(|asked| is_held && was_asked(asked)) {
                 asked.right.insert(id);
                 vouching.changed.insert(block);
             }
@@ -150,9 +166,12 @@ impl Namespace {
             return;
         }
         for (executor, piece) in concerned {
-            if vouch.asked.insert(executor) {
-                out.orders.push((executor, Order::Verify(replica(block, piece))));
-            }
+            vouch.asked.entry(executor).or_insert_with(|| {
+                let order = self.upkeep.vouching.order(replica(block, piece));
+                let Order::Verify { reading, .. } = order else { return 0 };
+                out.orders.push((executor, order));
+                reading
+            });
         }
         self.upkeep.vouching.asked.insert(block, vouch);
     }

@@ -133,8 +133,8 @@ struct News {
     not_copied: BTreeSet<BlockId>,
     /// Replicas that were removed, or were missing when they were to be removed or looked for. They may have come, or been found bad, since.
     gone: BTreeSet<BlockId>,
-    /// Replicas that were read to the end on request, and verified.
-    verified: BTreeSet<BlockId>,
+    /// Replicas that were read to the end on request, and verified, with the number of the last order before that.
+    verified: BTreeMap<BlockId, u64>,
 }
 
 impl BlockStore {
@@ -210,8 +210,8 @@ impl BlockStore {
 
     /// Notes the id that the primary gave this executor. Everything has to be reported to it.
     pub fn joined(&self, id: ExecutorId) {
-        self.0.me.store(id.0, Ordering::Release);
         let mut state = self.0.state.lock();
+        self.0.me.store(id.0, Ordering::Release);
         let bad = state.damaged.keys().copied().collect();
         state.news = News { all_from: Some(0), bad, ..News::default() };
         drop(state);
@@ -265,13 +265,13 @@ impl BlockStore {
             self.spawn(async move { store.recode(block).await });
         }
         if !orders.verify.is_empty() {
-            let store = self.clone();
+            let (store, me) = (self.clone(), self.0.me.load(Ordering::Acquire));
             self.spawn(async move {
                 // One after the other: parallel reads of a disk would be no faster.
                 for block in orders.verify {
                     let block = BlockId(block);
                     if store.check(block, &Throttle::new(0)).await {
-                        store.say_verified(block);
+                        store.say_verified(me, block, orders.reading);
                     }
                 }
             });
@@ -340,11 +340,13 @@ impl BlockStore {
         }
     }
 
-    /// Notes that the whole replica was read and verified.
-    fn say_verified(&self, block: BlockId) {
+    /// Notes that the whole replica was read and verified after the order of this number, which was given to `me`.
+    fn say_verified(&self, me: u64, block: BlockId, reading: u64) {
         let mut state = self.0.state.lock();
-        if state.held.contains_key(&block) {
-            state.news.verified.insert(block);
+        // Another primary's numbers are others.
+        if state.held.contains_key(&block) && self.0.me.load(Ordering::Acquire) == me {
+            let known = state.news.verified.entry(block).or_default();
+            *known = reading.max(*known);
             drop(state);
             self.0.news.notify_one();
         }
@@ -580,7 +582,8 @@ impl State {
         report.bad = std::mem::take(&mut self.news.bad).into_iter().map(|id| id.0).collect();
         report.not_copied = std::mem::take(&mut self.news.not_copied).into_iter().map(|id| id.0).collect();
         report.gone = std::mem::take(&mut self.news.gone).into_iter().map(|id| id.0).collect();
-        report.verified = std::mem::take(&mut self.news.verified).into_iter().map(|id| id.0).collect();
+        (report.verified, report.readings) =
+            std::mem::take(&mut self.news.verified).into_iter().map(|(id, reading)| (id.0, reading)).unzip();
         (report != v1::BlockReport::default()).then_some(report)
     }
 }

@@ -60,7 +60,7 @@ impl World {
             Says::Added(block) => report(Report { held: vec![block], ..Report::default() }),
             Says::Bad(block) => report(Report { bad: vec![block], ..Report::default() }),
             Says::Gone(block) => report(Report { gone: vec![block], ..Report::default() }),
-            Says::Verified(block) => report(Report { verified: vec![block], ..Report::default() }),
+            Says::Verified(block, reading) => report(Report { verified: vec![(block, reading)], ..Report::default() }),
             Says::NotCopied(block) => report(Report { not_copied: vec![block], ..Report::default() }),
             Says::Space { used } => Said::Space { used, free: DISK_BYTES.saturating_sub(used) },
         };
@@ -80,7 +80,7 @@ impl World {
         match order {
             Order::Delete(block) => self.delete(at, block),
             Order::Salvage { block, last } => self.salvage(at, block, last),
-            Order::Verify(block) => self.verify(at, block),
+            Order::Verify { replica, reading } => self.verify(at, replica, reading),
             Order::Copy { block, from } => {
                 let replica = from.iter().find_map(|name| self.read(*name, block.id, block.bytes));
                 self.keep(at, block, replica);
@@ -190,14 +190,15 @@ impl World {
     }
 
     /// The same, as it was told.
-    fn verify(&mut self, at: usize, block: BlockId) {
+    fn verify(&mut self, at: usize, block: BlockId, reading: u64) {
         let not_read = self.defect == Some(Defect::NotRead);
+        let reading = if self.defect == Some(Defect::GoingCounts) { u64::MAX } else { reading };
         let executor = &mut self.executors[at];
         match executor.disk.get(&block) {
             None => executor.said.push_back(Says::Gone(block)),
             Some(replica) if replica.found => executor.said.push_back(Says::Bad(block)),
             Some(replica) if replica.damaged && !not_read => self.look(at, block),
-            Some(_) => executor.said.push_back(Says::Verified(block)),
+            Some(_) => executor.said.push_back(Says::Verified(block, reading)),
         }
     }
 

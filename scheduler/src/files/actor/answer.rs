@@ -112,11 +112,11 @@ fn request(request: v1::FileRequest) -> Result<Request, FsError> {
 /// Converts an executor's report of its replicas.
 pub(super) fn report(report: v1::BlockReport) -> Report {
     let held = wire::reported(&report);
-    let blocks = |ids: Vec<u64>| ids.into_iter().map(BlockId).collect();
+    let blocks = |ids: Vec<u64>| ids.into_iter().map(BlockId).collect::<Vec<_>>();
     Report {
         range: report.range.map(|range| BlockId(range.first)..=BlockId(range.last)),
         held,
-        verified: blocks(report.verified),
+        verified: blocks(report.verified).into_iter().zip(report.readings).collect(),
         bad: blocks(report.bad),
         gone: blocks(report.gone),
         not_copied: blocks(report.not_copied),

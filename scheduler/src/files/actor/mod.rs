@@ -196,7 +196,10 @@ impl Actor {
             let Some(message) = messages.last_mut() else { continue };
             match order {
                 Order::Delete(block) => message.delete.push(block.0),
-                Order::Verify(block) => message.verify.push(block.0),
+                Order::Verify { replica, reading } => {
+                    message.verify.push(replica.0);
+                    message.reading = message.reading.max(reading);
+                }
                 Order::Salvage { block, last } => {
                     message.salvage.push(v1::SalvageBlock { block: block.id.0, bytes: block.bytes, last });
                 }
