@@ -33,7 +33,7 @@ pub(super) struct Known {
 }
 
 /// Facts about columns that decide, before the server is asked, whether a condition is sent.
-pub(super) trait Columns {
+pub(super) trait Columns: Sync {
     fn column(&self, name: &str) -> Option<Known>;
 }
 

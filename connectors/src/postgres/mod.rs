@@ -12,7 +12,7 @@
 //! | `relation`, `types` | what the server's catalogs say of a table, and what its columns are here |
 //! | `query` | tables whose rows are those of a query |
 //! | `snapshot`, `bounds`, `scan`, `decode`, `numeric` | reading |
-//! | `filter` | conditions that the server computes |
+//! | `filter`, `fragment` | conditions, joins, groups and first rows that the server computes |
 //! | `sink`, `load`, `encode`, `create` | writing, also of tables that are created |
 
 mod bounds;
@@ -22,6 +22,7 @@ mod decode;
 mod encode;
 mod error;
 mod filter;
+mod fragment;
 mod load;
 mod numeric;
 mod query;
@@ -40,7 +41,7 @@ use bounds::Bounds;
 use catalog::PostgresCatalog;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{
-    DataFusionError, Result, internal_datafusion_err, internal_err, plan_datafusion_err, plan_err,
+    Constraints, DataFusionError, Result, internal_datafusion_err, internal_err, plan_datafusion_err, plan_err,
 };
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use filter::{Columns, Known};
@@ -52,8 +53,8 @@ use snapshot::{Held, Snapshots};
 use std::sync::Arc;
 use types::{Choices, Wire};
 use windlass_engine::connector::{
-    Connector, ConnectorCatalog, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest,
-    Split, TableRequest, TableSpec, Target,
+    Connector, ConnectorCatalog, ConnectorTable, Encoded, FragmentRequest, OptionKind, OptionSpec, Scan, ScanRequest,
+    Sink, SinkRequest, Split, TableRequest, TableSpec, Target,
 };
 use wire::{Canceller, Connection, quoted};
 
@@ -299,6 +300,26 @@ impl PostgresTable {
         Ok(Arc::new(self.location.settings(&self.spec).await?))
     }
 
+    async fn relation(&self, connection: &mut Connection) -> Result<Relation> {
+        Ok(match self.spec.options.text(QUERY) {
+            Some(query) => {
+                let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();
+                query::found(connection, query, &names).await?
+            }
+            None => Relation::find(connection, name(&self.spec)).await?,
+        })
+    }
+
+    /// Whether the server enforces these keys, on which a plan relies.
+    async fn check_keys(&self, connection: &mut Connection, keys: Option<&Constraints>) -> Result<()> {
+        match keys {
+            Some(keys) if !catalog::enforces(connection, name(&self.spec), &self.schema, keys).await? => {
+                plan_err!("the keys of {} have changed: run the statement again in a few seconds", name(&self.spec))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn pushes_down(&self) -> bool {
         !self.spec.options.text("pushdown").is_some_and(|text| text.eq_ignore_ascii_case("off"))
     }
@@ -389,13 +410,7 @@ impl ConnectorTable for PostgresTable {
         let connections = self.connections(&settings, &held).await?;
         let snapshot = held.snapshot(&settings, &self.canceller).await?;
         let mut connection = snapshot.connection().await;
-        let relation = match self.spec.options.text(QUERY) {
-            Some(query) => {
-                let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();
-                query::found(&mut connection, query, &names).await?
-            }
-            None => Relation::find(&mut connection, name(&self.spec)).await?,
-        };
+        let relation = self.relation(&mut connection).await?;
         let column = |field: &Arc<Field>| {
             let known = relation.column(field.name()).ok_or_else(|| no_column(&self.spec, field.name()))?;
             let wire = known.kind.read_as(field.data_type(), choices(&self.spec));
@@ -422,6 +437,7 @@ impl ConnectorTable for PostgresTable {
             limit: request.limit.filter(|_| self.pushes_down()).map(|limit| limit as u64),
             wires,
             snapshot: snapshot.id().to_string(),
+            ..Query::default()
         };
         let splits = self.splits(&relation, &mut connection, request.tasks, connections).await?;
         let rows = match query.conditions.is_empty() && relation.query.is_none() {
@@ -432,18 +448,19 @@ impl ConnectorTable for PostgresTable {
             None => relation::counted(&mut connection, &relation).await?,
             Some(_) => Default::default(),
         };
-        if let Some(keys) = request.keys
-            && !catalog::enforces(&mut connection, name(&self.spec), &self.schema, keys).await?
-        {
-            return plan_err!(
-                "the keys of {} have changed: run the statement again in a few seconds",
-                name(&self.spec)
-            );
-        }
+        self.check_keys(&mut connection, request.keys).await?;
         drop(connection);
         let planned = Some(Planned { splits, rows, counted, held: held.clone() });
         let (table, canceller) = (Arc::clone(&self.spec), self.canceller.clone());
         Ok(Arc::new(PostgresScan { table, schema: request.schema, query, canceller, planned }))
+    }
+
+    fn computes(&self) -> bool {
+        self.pushes_down()
+    }
+
+    async fn scan_fragment(&self, request: FragmentRequest<'_>) -> Result<Option<Arc<dyn Scan>>> {
+        self.computed(request).await
     }
 
     fn has_defaults(&self) -> bool {
@@ -464,8 +481,17 @@ impl ConnectorTable for PostgresTable {
 /// Rows that the server expects of a query.
 async fn estimated(connection: &mut Connection, query: &Query) -> Result<Option<u64>> {
     let all = Query { select: "1".to_string(), limit: None, ..query.clone() };
-    let rows = connection.execute(&format!("EXPLAIN {}", all.sql(""))).await?;
+    Ok(expected(connection, &all.sql("")).await?.map(|(rows, _)| rows))
+}
+
+/// How many rows the server expects of a query, of how many bytes each.
+async fn expected(connection: &mut Connection, sql: &str) -> Result<Option<(u64, u64)>> {
+    let rows = connection.execute(&format!("EXPLAIN {sql}")).await?;
     let first = rows.into_iter().flatten().flatten().next();
     let first = first.ok_or_else(|| internal_datafusion_err!("PostgreSQL explains nothing"))?;
-    Ok(first.split("rows=").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|rows| rows.parse().ok()))
+    let number = |name: &str| {
+        let rest = first.split(name).nth(1)?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+    };
+    Ok(number("rows=").zip(number("width=")))
 }

@@ -42,6 +42,10 @@ pub(super) struct Query {
     /// The snapshot that all splits see.
     #[prost(string, tag = "6")]
     pub snapshot: String,
+    #[prost(string, repeated, tag = "7")]
+    pub group_by: Vec<String>,
+    #[prost(string, repeated, tag = "8")]
+    pub order_by: Vec<String>,
 }
 
 impl Query {
@@ -52,6 +56,12 @@ impl Query {
         let conditions: Vec<&str> = self.conditions.iter().map(String::as_str).chain(split).collect();
         if !conditions.is_empty() {
             sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
+        }
+        if !self.group_by.is_empty() {
+            sql.push_str(&format!(" GROUP BY {}", self.group_by.join(", ")));
+        }
+        if !self.order_by.is_empty() {
+            sql.push_str(&format!(" ORDER BY {}", self.order_by.join(", ")));
         }
         if let Some(limit) = self.limit {
             sql.push_str(&format!(" LIMIT {limit}"));
@@ -186,9 +196,11 @@ impl Opening {
         let mut connection = Connection::open(&settings, &self.canceller).await?;
         match Snapshot::import(&mut connection, &self.query.snapshot).await {
             Ok(()) => {
-                if self.query.limit.is_some() {
-                    // The first rows are the same ones when the split is read again.
-                    connection.execute("SET LOCAL max_parallel_workers_per_gather TO 0").await?;
+                if self.query.limit.is_some() && self.query.order_by.is_empty() {
+                    // The first rows are the same ones when the split is read again: in the order of their places, from the first place.
+                    let as_they_lie =
+                        "SET LOCAL max_parallel_workers_per_gather TO 0; SET LOCAL synchronize_seqscans TO off";
+                    connection.execute(as_they_lie).await?;
                 }
                 Ok(connection)
             }

@@ -18,6 +18,7 @@ pub(crate) mod copy_files;
 mod file_sink;
 mod file_writer;
 mod files;
+mod fragment;
 mod leaves;
 mod options;
 mod provider;
@@ -31,6 +32,10 @@ mod travel;
 
 pub use catalog::{CatalogSchema, CatalogTable, ConnectorCatalog, TablePlace};
 pub use file_sink::{StagedFile, StagedFiles, WriteTarget, staged_write};
+pub(crate) use fragment::computed_elsewhere;
+pub use fragment::{
+    ColumnId, First, Fragment, FragmentJoin, FragmentOutput, FragmentRequest, FragmentTable, Part, SortKey, Source,
+};
 pub(crate) use leaves::{Leaf, LostOfLeaf, leaf, literal_bytes, restored};
 pub use options::{OptionKind, OptionSpec, Options};
 pub use provider::ConnectedTable;
@@ -142,7 +147,7 @@ pub struct TableSpec {
 
 /// A table of a connector, on the primary.
 #[async_trait]
-pub trait ConnectorTable: fmt::Debug + Send + Sync {
+pub trait ConnectorTable: Any + fmt::Debug + Send + Sync {
     fn schema(&self) -> SchemaRef;
 
     /// Statistics of the whole table.
@@ -157,6 +162,19 @@ pub trait ConnectorTable: fmt::Debug + Send + Sync {
     }
 
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>>;
+
+    /// Whether the other system may compute more than filters and limits: then it is asked by [`ConnectorTable::scan_fragment`].
+    fn computes(&self) -> bool {
+        false
+    }
+
+    /// Returns the scan of a fragment, which the other system computes. `self` is its first table; the others are of the same connector, and may lie in other
+    /// places.
+    ///
+    /// `None`: for some rows its answer would not be that of Windlass, or it is not worth it.
+    async fn scan_fragment(&self, _: FragmentRequest<'_>) -> Result<Option<Arc<dyn Scan>>> {
+        Ok(None)
+    }
 
     /// Whether the other system has defaults for columns that a write leaves out. INSERT with a list of columns then writes only these:
     /// [`SinkRequest::schema`] lacks the others. Otherwise they are NULL, or what CREATE EXTERNAL TABLE says.

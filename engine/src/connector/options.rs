@@ -83,6 +83,8 @@ pub struct Options {
     lent: BTreeMap<String, String>,
     defaults: BTreeMap<String, String>,
     secret: BTreeSet<String>,
+    /// Those that say which table is meant.
+    naming: BTreeSet<String>,
 }
 
 impl Options {
@@ -129,6 +131,9 @@ impl Options {
             if let Some(default) = spec.default {
                 options.defaults.insert(spec.name.to_string(), default.to_string());
             }
+            if spec.names_table {
+                options.naming.insert(spec.name.to_string());
+            }
             if spec.is_secret {
                 options.secret.insert(spec.name.to_string());
             }
@@ -158,6 +163,16 @@ impl Options {
     /// Options given in the statement, including secrets.
     pub fn given(&self) -> &BTreeMap<String, String> {
         &self.given
+    }
+
+    /// Whether tables with these options are reached and read in the same way: those that say which table is meant may differ.
+    pub fn reach_same(&self, other: &Self) -> bool {
+        let of = |options: &Self| {
+            let mut given = options.given.clone();
+            given.retain(|name, _| !options.naming.contains(name));
+            given
+        };
+        of(self) == of(other) && self.lent == other.lent
     }
 
     /// The options of the secret that the statement names.

@@ -1,6 +1,8 @@
 //! A connector's table in the form with which DataFusion plans.
 
-use super::{ConnectorTable, PlannedSink, ScanExec, ScanRequest, SinkExec, SinkRequest, TableSpec};
+use super::{
+    ColumnId, ConnectorTable, FragmentTable, PlannedSink, ScanExec, ScanRequest, SinkExec, SinkRequest, TableSpec,
+};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -52,6 +54,28 @@ impl ConnectedTable {
     /// Whether its columns may be others for the next statement.
     pub fn changes(&self) -> bool {
         self.changes
+    }
+
+    /// See [`ConnectorTable::computes`].
+    pub(super) fn computes(&self) -> bool {
+        self.table.computes()
+    }
+
+    /// Whether a scan returns only rows for which these filters are true.
+    pub(super) fn takes(&self, filters: &[&Expr]) -> bool {
+        let exact = |pushdown: Vec<_>| pushdown.iter().all(|of| *of == TableProviderFilterPushDown::Exact);
+        self.supports_filters_pushdown(filters).is_ok_and(exact)
+    }
+
+    /// The table as a part of a fragment.
+    pub(super) fn in_fragment(&self, columns: Vec<(ColumnId, usize)>, filters: Vec<Expr>) -> FragmentTable {
+        let (spec, table, keys) = (Arc::clone(&self.spec), Arc::clone(&self.table), self.keys().cloned());
+        FragmentTable { spec, table, keys, columns, filters }
+    }
+
+    /// Keys that others may drop at any time.
+    fn keys(&self) -> Option<&Constraints> {
+        Some(&self.constraints).filter(|keys| self.changes && keys.iter().next().is_some())
     }
 
     /// See [`ConnectorTable::has_defaults`].
@@ -116,7 +140,7 @@ impl TableProvider for ConnectedTable {
             filters,
             limit,
             tasks,
-            keys: Some(&self.constraints).filter(|keys| self.changes && keys.iter().next().is_some()),
+            keys: self.keys(),
         };
         let scan = self.table.scan(request).await?;
         if scan.schema().fields() != schema.fields() {

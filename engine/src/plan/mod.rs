@@ -16,6 +16,7 @@ mod window_filter;
 
 use crate::aggregates::holds_values;
 use crate::config::WindlassOptions;
+use crate::connector::computed_elsewhere;
 use crate::interrupt;
 use crate::planning::{Planning, Rules};
 use crate::stage::{ClusterShape, PlannedJob};
@@ -50,6 +51,9 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let optimized = filters_as_columns(state.optimize(logical)?)?;
     fieldless::refuse_groups(&optimized)?;
     let optimized = if joins_hash(state.config()) { optimized } else { not_in_as_counts(optimized)? };
+
+    let tasks = shape.slots as usize * options.tasks_per_slot.max(1);
+    let optimized = computed_elsewhere(optimized, state, tasks.max(1)).await?;
 
     let constants = size::constant_bytes(&optimized);
     let partitions = partitions(state.config(), shape.max_slots as usize);

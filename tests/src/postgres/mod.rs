@@ -2,6 +2,7 @@
 
 mod catalog;
 mod create;
+mod fragments;
 mod load;
 mod login;
 mod pushdown;

@@ -4,7 +4,7 @@ use super::*;
 use fastrand::Rng;
 
 /// What is generated for each column, and which literals conditions compare it with.
-const COLUMNS: [(&str, &str, &[&str]); 16] = [
+pub(super) const COLUMNS: [(&str, &str, &[&str]); 16] = [
     ("b", "bool", &["true", "false"]),
     ("i2", "int2", &["0", "-1", "7", "32767", "-32768"]),
     ("i4", "int4", &["0", "-1", "7", "2147483647", "-2147483648"]),
@@ -50,7 +50,7 @@ const TEXTS: &[&str] = &[
 const PATTERNS: [&str; 8] = ["'a%'", "'%b'", "'_'", "'%'", "''", "'A_%'", "'é%'", "'% %'"];
 
 /// As Windlass writes the literal of a column.
-fn literal(kind: &str, value: &str) -> String {
+pub(super) fn literal(kind: &str, value: &str) -> String {
     match kind {
         "float4" => format!("{value}::real"),
         "float8" => format!("{value}::double"),
@@ -61,7 +61,7 @@ fn literal(kind: &str, value: &str) -> String {
     }
 }
 
-fn condition(random: &mut Rng, depth: u32) -> String {
+pub(super) fn condition(random: &mut Rng, depth: u32) -> String {
     if depth > 0 && random.u32(..3) > 0 {
         let op = if random.bool() { "AND" } else { "OR" };
         let both = format!("({} {op} {})", condition(random, depth - 1), condition(random, depth - 1));
@@ -86,7 +86,7 @@ fn condition(random: &mut Rng, depth: u32) -> String {
     }
 }
 
-fn table(random: &mut Rng, encoding: &str) -> String {
+pub(super) fn table(random: &mut Rng, encoding: &str) -> String {
     let columns: Vec<String> = COLUMNS.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
     let is_there = |value: &str| encoding == "UTF8" || !value.contains('𝄞');
     let row = |n: u32, random: &mut Rng| {
@@ -151,7 +151,7 @@ async fn random_conditions_have_the_same_rows_pushed_down_or_not() {
     }
 }
 
-fn in_database(server: &Postgres, database: &str, script: &str) {
+pub(super) fn in_database(server: &Postgres, database: &str, script: &str) {
     let mut psql = std::process::Command::new("psql");
     psql.args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", "postgres", "-d", database, "-X", "-q"]);
     psql.args(["-v", "ON_ERROR_STOP=1", "-c", script]).env("PGCLIENTENCODING", "UTF8");

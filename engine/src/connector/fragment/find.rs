@@ -1,0 +1,289 @@
+//! Finds parts of a plan that are fragments, and says what stands in their place.
+
+use super::{ColumnId, Computed, First, Fragment, FragmentJoin, FragmentOutput, Part, SortKey, Source};
+use crate::connector::ConnectedTable;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Column, NullEquality, Result};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::functions::expr_fn::coalesce;
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
+use datafusion::logical_expr::{
+    Aggregate, AggregateUDF, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection, Sort, TableScan,
+    cast, lit,
+};
+use std::sync::Arc;
+
+/// Most digits of decimals whose sum over any number of rows has at most 38.
+const MOST_DIGITS: u8 = 28;
+
+/// A fragment, and the part of the plan that it stands for.
+pub(super) struct Candidate {
+    pub fragment: Fragment,
+    node: LogicalPlan,
+    /// The number of the column at each position of the part's input, or of the part itself.
+    columns: Vec<ColumnId>,
+}
+
+/// The columns at a node's positions, and what they come from.
+struct Found {
+    source: Source,
+    columns: Vec<ColumnId>,
+}
+
+/// Whether [`candidate`] returns one.
+pub(super) fn is_candidate(node: &LogicalPlan) -> Result<bool> {
+    Ok(candidate(node)?.is_some())
+}
+
+pub(super) fn candidate(node: &LogicalPlan) -> Result<Option<Candidate>> {
+    let made = match node {
+        LogicalPlan::Sort(sort) => of_sort(sort),
+        LogicalPlan::Aggregate(aggregate) => of_aggregate(aggregate)?,
+        LogicalPlan::Join(_) => found(node, &mut 0).and_then(|found| {
+            let output = FragmentOutput::Rows { columns: found.columns.clone(), first: None };
+            let schema = schema_of(node, &found.columns);
+            // Rows without columns are counted by whoever needs their number.
+            (!found.columns.is_empty()).then_some((Fragment { source: found.source, output, schema }, found.columns))
+        }),
+        _ => None,
+    };
+    Ok(made.map(|(fragment, columns)| Candidate { fragment, columns, node: node.clone() }))
+}
+
+fn of_sort(sort: &Sort) -> Option<(Fragment, Vec<ColumnId>)> {
+    let rows = sort.fetch?;
+    let Found { source, columns } = found(&sort.input, &mut 0)?;
+    let key = |key: &datafusion::logical_expr::SortExpr| {
+        let column = *columns.get(position(&key.expr, &sort.input)?)?;
+        Some(SortKey { column, descending: !key.asc, nulls_first: key.nulls_first })
+    };
+    let keys = sort.expr.iter().map(key).collect::<Option<Vec<_>>>()?;
+    let schema = schema_of(&sort.input, &columns);
+    let output = FragmentOutput::Rows { columns: columns.clone(), first: Some(First { keys, rows }) };
+    (!columns.is_empty()).then_some((Fragment { source, output, schema }, columns))
+}
+
+fn of_aggregate(aggregate: &Aggregate) -> Result<Option<(Fragment, Vec<ColumnId>)>> {
+    let Some(Found { source, columns }) = found(&aggregate.input, &mut 0) else { return Ok(None) };
+    let at = |expr: &Expr| position(expr, &aggregate.input).and_then(|at| columns.get(at)).copied();
+    let Some(keys) = aggregate.group_expr.iter().map(at).collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let input = aggregate.input.schema();
+    let (mut parts, mut fields) = (Vec::new(), Vec::new());
+    for (at, key) in aggregate.group_expr.iter().enumerate() {
+        let (_, field) = key.to_field(input)?;
+        fields.push(Field::new(key_name(at), field.data_type().clone(), field.is_nullable()));
+    }
+    for (number, call) in aggregate.aggr_expr.iter().enumerate() {
+        let Some((part, of)) = part(call, &at) else { return Ok(None) };
+        let kind = match (part, of) {
+            (Part::Rows | Part::Values(_), _) => DataType::Int64,
+            (Part::Sum(_), Some(of)) => match partial_sum(&of.get_type(input)?) {
+                Some(kind) => kind,
+                None => return Ok(None),
+            },
+            (_, Some(of)) => of.get_type(input)?,
+            (_, None) => return Ok(None),
+        };
+        parts.push(part);
+        fields.push(Field::new(part_name(number), kind, true));
+    }
+    let (schema, output) = (Arc::new(Schema::new(fields)), FragmentOutput::Groups { keys, parts });
+    Ok(Some((Fragment { source, output, schema }, columns)))
+}
+
+/// The type of the sum of some rows, which holds every such sum.
+fn partial_sum(of: &DataType) -> Option<DataType> {
+    match of {
+        DataType::Int16 | DataType::Int32 => Some(DataType::Int64),
+        DataType::Int64 => Some(DataType::Decimal128(38, 0)),
+        DataType::Decimal128(digits, scale) if *digits <= MOST_DIGITS => Some(DataType::Decimal128(38, *scale)),
+        _ => None,
+    }
+}
+
+fn called(call: &Expr) -> Option<&AggregateFunction> {
+    match call {
+        Expr::Alias(alias) => called(&alias.expr),
+        Expr::AggregateFunction(call) => Some(call),
+        _ => None,
+    }
+}
+
+/// The part of an aggregate, and its argument.
+fn part<'a>(call: &'a Expr, at: &dyn Fn(&Expr) -> Option<ColumnId>) -> Option<(Part, Option<&'a Expr>)> {
+    let AggregateFunction { func, params } = called(call)?;
+    let AggregateFunctionParams { args, distinct: false, filter: None, order_by, null_treatment } = params else {
+        return None;
+    };
+    if !order_by.is_empty() || null_treatment.is_some_and(|of| of == NullTreatment::IgnoreNulls) {
+        return None;
+    }
+    match (func.name(), args.as_slice()) {
+        ("count", [Expr::Literal(value, _)]) if !value.is_null() => Some((Part::Rows, None)),
+        ("count", [of]) => Some((Part::Values(at(of)?), Some(of))),
+        ("min", [of]) => Some((Part::Min(at(of)?), Some(of))),
+        ("max", [of]) => Some((Part::Max(at(of)?), Some(of))),
+        ("sum", [of]) => Some((Part::Sum(at(of)?), Some(of))),
+        _ => None,
+    }
+}
+
+fn key_name(at: usize) -> String {
+    format!("key{at}")
+}
+
+fn part_name(at: usize) -> String {
+    format!("part{at}")
+}
+
+fn column_name(at: usize) -> String {
+    format!("column{at}")
+}
+
+/// The columns of the rows of `node`, under names that none shares.
+fn schema_of(node: &LogicalPlan, columns: &[ColumnId]) -> SchemaRef {
+    let fields = node.schema().fields().iter().take(columns.len()).enumerate();
+    let field =
+        |(at, field): (usize, &Arc<Field>)| Field::new(column_name(at), field.data_type().clone(), field.is_nullable());
+    Arc::new(Schema::new(fields.map(field).collect::<Vec<_>>()))
+}
+
+/// The position of a plain column in the rows of `input`.
+fn position(expr: &Expr, input: &LogicalPlan) -> Option<usize> {
+    match expr {
+        Expr::Column(column) => input.schema().maybe_index_of_column(column),
+        _ => None,
+    }
+}
+
+/// What a node's columns come from, if that is tables of one connector.
+fn found(node: &LogicalPlan, next: &mut ColumnId) -> Option<Found> {
+    match node {
+        LogicalPlan::TableScan(scan) => of_scan(scan, next),
+        LogicalPlan::SubqueryAlias(alias) => found(&alias.input, next),
+        LogicalPlan::Projection(projection) => {
+            let Found { source, columns } = found(&projection.input, next)?;
+            let column = |expr: &Expr| {
+                let expr = match expr {
+                    Expr::Alias(alias) => alias.expr.as_ref(),
+                    expr => expr,
+                };
+                columns.get(position(expr, &projection.input)?).copied()
+            };
+            let columns = projection.expr.iter().map(column).collect::<Option<Vec<_>>>()?;
+            Some(Found { source, columns })
+        }
+        LogicalPlan::Join(join) => of_join(join, next),
+        _ => None,
+    }
+}
+
+fn of_scan(scan: &TableScan, next: &mut ColumnId) -> Option<Found> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    let connected = provider.downcast_ref::<ConnectedTable>()?;
+    if scan.fetch.is_some() || !connected.computes() {
+        return None;
+    }
+    let filters: Vec<&Expr> = scan.filters.iter().collect();
+    if !connected.takes(&filters) {
+        return None;
+    }
+    let positions = match &scan.projection {
+        Some(positions) => positions.clone(),
+        None => (0..scan.source.schema().fields().len()).collect(),
+    };
+    let columns: Vec<(ColumnId, usize)> = positions.into_iter().zip(*next..).map(|(at, id)| (id, at)).collect();
+    *next += columns.len();
+    let ids = columns.iter().map(|(id, _)| *id).collect();
+    Some(Found { source: Source::Table(connected.in_fragment(columns, scan.filters.clone())), columns: ids })
+}
+
+fn of_join(join: &Join, next: &mut ColumnId) -> Option<Found> {
+    use datafusion::common::JoinType::{Full, Inner, Left, LeftAnti, LeftSemi, Right, RightAnti, RightSemi};
+    let matches_nulls = join.null_equality != NullEquality::NullEqualsNothing;
+    if join.on.is_empty() || join.filter.is_some() || join.null_aware || matches_nulls {
+        return None;
+    }
+    let (left, right) = (found(&join.left, next)?, found(&join.right, next)?);
+    if first_connector(&left.source) != first_connector(&right.source) {
+        return None;
+    }
+    let pair = |(of_left, of_right): &(Expr, Expr)| {
+        let left = *left.columns.get(position(of_left, &join.left)?)?;
+        Some((left, *right.columns.get(position(of_right, &join.right)?)?))
+    };
+    let on = join.on.iter().map(pair).collect::<Option<Vec<_>>>()?;
+    let columns = match join.join_type {
+        Inner | Left | Right | Full => [left.columns, right.columns].concat(),
+        LeftSemi | LeftAnti => left.columns,
+        RightSemi | RightAnti => right.columns,
+        _ => return None,
+    };
+    let join = FragmentJoin { kind: join.join_type, left: left.source, right: right.source, on };
+    Some(Found { source: Source::Join(Box::new(join)), columns })
+}
+
+fn first_connector(source: &Source) -> Option<String> {
+    source.tables().first().map(|table| table.spec.connector.clone())
+}
+
+impl Candidate {
+    /// Returns what stands in the place of the part, with the same columns.
+    pub fn replaced(self, provider: Arc<Computed>) -> Result<LogicalPlan> {
+        let scan = LogicalPlanBuilder::scan("fragment", provider_as_source(provider), None)?.build()?;
+        match self.node {
+            LogicalPlan::Sort(sort) => {
+                let input = Arc::new(named(&sort.input, scan, self.columns.len())?);
+                Ok(LogicalPlan::Sort(Sort { input, ..sort }))
+            }
+            LogicalPlan::Aggregate(aggregate) => together(&aggregate, scan),
+            node => named(&node, scan, self.columns.len()),
+        }
+    }
+}
+
+/// The rows of `scan`, under the names of the columns of `node`.
+fn named(node: &LogicalPlan, scan: LogicalPlan, columns: usize) -> Result<LogicalPlan> {
+    let named = node
+        .schema()
+        .iter()
+        .take(columns)
+        .enumerate()
+        .map(|(at, (qualifier, field))| column(column_name(at)).alias_qualified(qualifier.cloned(), field.name()));
+    Ok(LogicalPlan::Projection(Projection::try_new(named.collect(), Arc::new(scan))?))
+}
+
+fn column(name: String) -> Expr {
+    Expr::Column(Column::new(Some("fragment"), name))
+}
+
+/// The aggregate of the parts of `scan`.
+fn together(aggregate: &Aggregate, scan: LogicalPlan) -> Result<LogicalPlan> {
+    let keys: Vec<Expr> = (0..aggregate.group_expr.len()).map(|at| column(key_name(at))).collect();
+    let sum = crate::right::sum_function();
+    let (mut calls, mut results) = (Vec::new(), Vec::new());
+    let mut outputs = aggregate.schema.iter();
+    for (key, (qualifier, field)) in keys.iter().zip(outputs.by_ref()) {
+        results.push(key.clone().alias_qualified(qualifier.cloned(), field.name()));
+    }
+    for (number, (call, (qualifier, field))) in aggregate.aggr_expr.iter().zip(outputs).enumerate() {
+        let Some(((part, _), called)) = part(call, &|_| Some(0)).zip(called(call)) else { continue };
+        let function: Arc<AggregateUDF> = match part {
+            Part::Rows | Part::Values(_) | Part::Sum(_) => Arc::clone(&sum),
+            Part::Min(_) | Part::Max(_) => Arc::clone(&called.func),
+        };
+        let args = vec![column(part_name(number))];
+        let call = Expr::AggregateFunction(AggregateFunction::new_udf(function, args, false, None, vec![], None));
+        let name = call.schema_name().to_string();
+        calls.push(call);
+        let result = Expr::Column(Column::new_unqualified(name));
+        let result = match part {
+            Part::Rows | Part::Values(_) => coalesce(vec![result, lit(0_i64)]),
+            Part::Sum(_) => cast(result, field.data_type().clone()),
+            _ => result,
+        };
+        results.push(result.alias_qualified(qualifier.cloned(), field.name()));
+    }
+    let grouped = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(scan), keys, calls)?);
+    Ok(LogicalPlan::Projection(Projection::try_new(results, Arc::new(grouped))?))
+}
