@@ -11,17 +11,20 @@
 //! | `relation`, `types` | what the server's information schema says of a table, and what its columns are here |
 //! | `snapshot`, `scan`, `decode` | reading, and who sees which state |
 //! | `filter` | conditions that the server computes |
-//! | `sink`, `encode` | writing |
+//! | `sink`, `target`, `stage`, `encode`, `publish` | writing |
 
 mod decode;
 mod encode;
 mod error;
 mod filter;
+mod publish;
 mod relation;
 mod scan;
 mod settings;
 mod sink;
 mod snapshot;
+mod stage;
+mod target;
 mod types;
 mod wire;
 

@@ -114,7 +114,7 @@ pub(super) struct Planned {
 /// How a table is cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
-    /// Of each task, its ranges.
+    /// The ranges of each task.
     pub tasks: Vec<Vec<String>>,
     /// Connections of each task.
     pub readers: usize,

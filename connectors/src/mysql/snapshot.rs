@@ -44,7 +44,7 @@ const TRIES: u32 = 10;
 /// How long a session that was told to end may take.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// Who reads, and of what state.
+/// Says which tasks read a table, and which state of it they see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Table,

@@ -379,7 +379,7 @@ async fn an_executor_that_dies_costs_no_consistency() {
     }
 }
 
-/// Who does not wait for an answer ends the query of the server.
+/// A client that waits for its answer no longer ends the query on the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_statement_ends_on_the_server() {
     let server = &MariaDb::start();
