@@ -11,12 +11,15 @@
 //! | `relation`, `types` | what the server's information schema says of a table, and what its columns are here |
 //! | `snapshot`, `scan`, `decode` | reading, and who sees which state |
 //! | `filter` | conditions that the server computes |
-//! | `sink`, `target`, `stage`, `encode`, `publish` | writing |
+//! | `keys` | keys that the server enforces |
+//! | `sink`, `target`, `stage`, `encode`, `publish`, `load` | writing |
 
 mod decode;
 mod encode;
 mod error;
 mod filter;
+mod keys;
+mod load;
 mod publish;
 mod relation;
 mod scan;
@@ -28,6 +31,7 @@ mod target;
 mod types;
 mod wire;
 
+use crate::load as load_options;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
@@ -116,6 +120,9 @@ const OPTIONS: &[OptionSpec] = &[
         "What dates without a day, a month or a year are: an error, or NULL.",
     )
     .or("error"),
+    load_options::MODE,
+    load_options::KEY,
+    load_options::LOAD,
     OptionSpec::new("pushdown", OptionKind::Choice(&["on", "off"]), "Whether the server filters and limits rows.")
         .or("on"),
 ];
@@ -133,6 +140,7 @@ impl Connector for Mysql {
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
         let (spec, target) = (request.table, request.target);
         let location = Location::parse(&spec.location)?;
+        load_options::check_name(&spec.options, target)?;
         relation::qualified(name(&spec), &location.database)?;
         for option in ["connections", "split_rows", "statement_timeout", "connect_timeout"] {
             let least = i64::from(matches!(option, "connections" | "split_rows"));

@@ -1,6 +1,7 @@
 //! Publishing: one transaction moves the rows of the attempts that count, and the tables that loads made are dropped.
 
 use super::error::{MysqlError, Result as MysqlResult};
+use super::load::Before;
 use super::sink::MysqlSink;
 use super::target::{PREFIX, Staged};
 use super::wire::{Connection, literal};
@@ -56,21 +57,24 @@ impl MysqlSink {
             }
             let new = load.in_database(&load.new_name());
             connection.execute(&format!("DROP TABLE IF EXISTS {new}")).await?;
-            let charset = "ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4";
-            connection.execute(&format!("CREATE TABLE {new} ({}) {charset}", load.definitions())).await?;
+            connection.execute(&load.creation()).await?;
             new
         } else {
             load.qualified()
         };
+        self.check_keys(connection, staged).await.map_err(Moving::Failed)?;
+        let before = Before::of(connection, load).await.map_err(Moving::Failed)?;
         connection.execute("START TRANSACTION").await?;
         if self.state(connection, " FOR UPDATE").await?.ok_or_else(gone)? != "writing" {
             connection.execute("ROLLBACK").await?;
             return Ok(false);
         }
-        let names = load.names();
+        if matches!(before, Before::Empty) {
+            // TRUNCATE would commit, and swapping tables by RENAME would too, and leave their foreign keys and triggers behind.
+            connection.execute(&format!("DELETE FROM {into}")).await?;
+        }
         for Staged { table, rows } in staged.iter().filter(|staged| staged.rows > 0) {
-            let insert = format!("INSERT INTO {into} ({names}) SELECT {names} FROM {}", load.in_database(table));
-            let moved = connection.execute(&insert).await.map_err(|error| self.of_target(table, error))?;
+            let moved = self.move_table(connection, &before, (&into, table)).await?;
             if moved != *rows {
                 return Err(Moving::Failed(exec_datafusion_err!(
                     "the staged rows of {} are gone from the server: somebody has removed them; run the statement again",
@@ -79,8 +83,14 @@ impl MysqlSink {
             }
         }
         let rows: u64 = staged.iter().map(|staged| staged.rows).sum();
-        let loaded = format!("UPDATE {} SET `state` = 'loaded', `rows` = {rows} WHERE `write` = {write}", load.loads());
-        connection.execute(&loaded).await?;
+        let loaded = format!(
+            "UPDATE {} SET `state` = 'loaded', `rows` = {rows}{} WHERE `write` = {write}",
+            load.loads(),
+            load.named()
+        );
+        if let Err(error) = connection.execute(&loaded).await {
+            return Err(self.not_noted(connection, error).await.map_or_else(Moving::Failed, Moving::Refused));
+        }
         // If nobody comes to commit it, it is not to stand in the way of who tries again.
         connection.execute("SET SESSION wait_timeout = 60").await?;
         Ok(true)

@@ -27,6 +27,8 @@ pub(super) struct ServerColumn {
     pub not_null: bool,
     /// The server computes it.
     pub is_generated: bool,
+    /// The server counts it up (AUTO_INCREMENT).
+    pub is_numbered: bool,
     /// `SELECT *` does not have it.
     pub is_hidden: bool,
 }
@@ -158,6 +160,7 @@ async fn columns(connection: &mut Connection, database: &str, name: &str) -> Res
             },
             not_null: text(4)? == "NO",
             is_generated,
+            is_numbered: extra.contains("AUTO_INCREMENT"),
             is_hidden: extra.contains("INVISIBLE"),
         })
     };

@@ -27,8 +27,9 @@ use super::error::{MysqlError, Result as MysqlResult};
 use super::publish::WAIT;
 use super::relation::Relation;
 use super::settings::{Location, Settings};
-use super::target::{LOADS, Load, Staged, into_new, into_present};
+use super::target::{LOADS, Load, Staged, Way, into_new, into_present};
 use super::wire::{Connection, Killer, literal};
+use crate::load::{self, Mode};
 use async_trait::async_trait;
 use datafusion::common::{Result, exec_err, internal_datafusion_err, plan_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -65,9 +66,12 @@ impl MysqlSink {
         settings: &Arc<Settings>,
         killer: Killer,
     ) -> Result<Self> {
-        if request.overwrite {
-            return plan_err!("rows of a table of MySQL are not replaced: use INSERT INTO");
-        }
+        let mode = match request.overwrite {
+            true => Mode::Replace,
+            false => Mode::of(&table.options),
+        };
+        let given = load::key(&table.options, &request.schema)?;
+        let load = table.options.text("load").unwrap_or_default().to_string();
         let name = super::name(&table);
         let mut connection = Connection::open(settings, &killer).await?;
         let relation = match target {
@@ -76,8 +80,17 @@ impl MysqlSink {
         };
         let load = match relation {
             Some(_) if target == Target::New => return plan_err!("MySQL has a table {name} already"),
-            Some(relation) => into_present(&relation, name, request)?,
-            None => into_new(name, database, request)?,
+            Some(relation) => {
+                let key = match mode.has_key() {
+                    true => super::load::key_of(&mut connection, &relation, given, &request.schema).await?,
+                    false => Vec::new(),
+                };
+                into_present(&relation, name, request, Way { mode, key, load })?
+            }
+            None => {
+                let key = load::key_of_new(mode, given)?;
+                into_new(name, database, request, Way { mode, key, load })?
+            }
         };
         Ok(Self { table, load, killer, prepared: Mutex::default() })
     }
@@ -110,7 +123,8 @@ impl MysqlSink {
 #[async_trait]
 impl Sink for MysqlSink {
     fn describe(&self) -> String {
-        format!("table={}", self.load.qualified())
+        let is_new = if self.load.creates { ", new" } else { "" };
+        format!("table={}{is_new}{}", self.load.qualified(), self.load.mode().shown(&self.load.key))
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
@@ -123,9 +137,11 @@ impl Sink for MysqlSink {
         let create = format!(
             "CREATE TABLE IF NOT EXISTS {loads} (`write` varchar(64) CHARACTER SET ascii PRIMARY KEY, \
              `target` text CHARACTER SET utf8mb4 NOT NULL, `state` varchar(16) CHARACTER SET ascii NOT NULL, `rows` bigint, \
-             `changed` timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP) ENGINE = InnoDB"
+             `changed` timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, \
+             `load` text CHARACTER SET utf8mb4, `once` char(40) CHARACTER SET ascii UNIQUE) ENGINE = InnoDB"
         );
         connection.execute(&create).await?;
+        self.check_name(&mut connection).await?;
         let (write, target) = (literal(&self.load.write), literal(&self.load.qualified()));
         let insert =
             format!("INSERT IGNORE INTO {loads} (`write`, `target`, `state`) VALUES ({write}, {target}, 'writing')");

@@ -2,8 +2,9 @@
 
 use super::encode::Column;
 use super::relation::{Relation, qualified};
-use super::types::{Wire, created};
+use super::types::{ServerType, Wire, created, created_as_key};
 use super::wire::{literal, quoted};
+use crate::load::Mode;
 use datafusion::arrow::datatypes::Field;
 use datafusion::common::{Result, internal_datafusion_err, plan_datafusion_err, plan_err};
 use prost::Message;
@@ -14,6 +15,8 @@ use windlass_engine::connector::SinkRequest;
 pub(super) const LOADS: &str = "windlass_loads";
 /// The beginning of the names of all tables that loads make.
 pub(super) const PREFIX: &str = "windlass_";
+/// Whether a row of a staging table has met one of the target with its key.
+pub(super) const MET: &str = "windlass_met";
 /// The row's number in a staging table: some servers want a primary key.
 const ROW: &str = "windlass_row";
 
@@ -32,6 +35,14 @@ pub(super) struct Load {
     /// Whether it makes the target.
     #[prost(bool, tag = "5")]
     pub creates: bool,
+    #[prost(enumeration = "Mode", tag = "6")]
+    pub mode: i32,
+    /// Columns by which rows are found.
+    #[prost(string, repeated, tag = "7")]
+    pub key: Vec<String>,
+    /// The user's name of the load. Empty: it has none.
+    #[prost(string, tag = "8")]
+    pub load: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -48,6 +59,9 @@ pub(super) struct LoadColumn {
     /// Digits of a second's fraction.
     #[prost(uint32, tag = "5")]
     pub fraction: u32,
+    /// As an index has it, if it is part of the key: the whole column or its beginning.
+    #[prost(string, tag = "6")]
+    pub indexed: String,
 }
 
 /// The staging table that an attempt left.
@@ -105,12 +119,31 @@ impl Load {
     }
 
     pub fn staging(&self, table: &str) -> String {
+        let parts: Vec<&str> = self.key.iter().filter_map(|name| Some(self.column(name)?.indexed.as_str())).collect();
+        let key = match parts.is_empty() {
+            true => String::new(),
+            false => format!(", {} bool NOT NULL DEFAULT false, KEY ({})", quoted(MET), parts.join(", ")),
+        };
         format!(
-            "CREATE TABLE {} ({}, {} bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY) ENGINE = InnoDB",
+            "CREATE TABLE {} ({}, {} bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY{key}) ENGINE = InnoDB",
             self.in_database(table),
             self.definitions(),
             quoted(ROW)
         )
+    }
+
+    /// The new target, under another name.
+    pub fn creation(&self) -> String {
+        let key = match self.key.is_empty() {
+            true => String::new(),
+            false => format!(", PRIMARY KEY ({})", quoted_all(&self.key)),
+        };
+        let (new, columns) = (self.in_database(&self.new_name()), self.definitions());
+        format!("CREATE TABLE {new} ({columns}{key}) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4")
+    }
+
+    pub fn column(&self, name: &str) -> Option<&LoadColumn> {
+        self.columns.iter().find(|column| column.name == name)
     }
 
     pub fn loading(&self, table: &str, columns: &[Column]) -> String {
@@ -140,7 +173,23 @@ impl Load {
     }
 }
 
-pub(super) fn into_present(relation: &Relation, name: &str, request: SinkRequest) -> Result<Load> {
+pub(super) fn quoted_all(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// The rows that a load finds in its target, and what it is called.
+pub(super) struct Way {
+    pub mode: Mode,
+    pub key: Vec<String>,
+    pub load: String,
+}
+
+fn load(request: SinkRequest, (database, name): (String, String), columns: Vec<LoadColumn>, way: Way) -> Load {
+    let Way { mode, key, load } = way;
+    Load { write: request.write, database, name, columns, creates: false, mode: mode.into(), key, load }
+}
+
+pub(super) fn into_present(relation: &Relation, name: &str, request: SinkRequest, way: Way) -> Result<Load> {
     if relation.is_view {
         return plan_err!("{name} of MySQL is a view, so nothing is inserted into it");
     }
@@ -160,33 +209,35 @@ pub(super) fn into_present(relation: &Relation, name: &str, request: SinkRequest
         }
         let wire = known.kind.written_as(field.data_type());
         let wire = wire.map_err(|why| plan_datafusion_err!("the column {} of MySQL {why}", field.name()))?;
-        Ok(LoadColumn {
-            name: known.name.clone(),
-            wire: wire.to_string(),
-            kind: known.kind.definition(),
-            not_null: known.not_null,
-            fraction: known.kind.fraction.unwrap_or(0),
-        })
+        made(known.name.clone(), &known.kind, wire, known.not_null, way.key.contains(field.name()))
     };
     let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
-    let (database, name) = (relation.database.clone(), relation.name.clone());
-    Ok(Load { write: request.write, database, name, columns, creates: false })
+    // The names of the columns are the server's, in its upper and lower case.
+    let on_server = |name: &String| relation.column(name).map_or_else(|| name.clone(), |known| known.name.clone());
+    let way = Way { key: way.key.iter().map(on_server).collect(), ..way };
+    Ok(load(request, (relation.database.clone(), relation.name.clone()), columns, way))
 }
 
-pub(super) fn into_new(name: &str, database: &str, request: SinkRequest) -> Result<Load> {
-    let (database, name) = qualified(name, database)?;
+pub(super) fn into_new(name: &str, database: &str, request: SinkRequest, way: Way) -> Result<Load> {
+    let place = qualified(name, database)?;
     let column = |field: &Arc<Field>| {
-        let made = created(field.data_type()).and_then(|kind| Ok((kind.written_as(field.data_type())?, kind)));
+        let is_key = way.key.contains(field.name());
+        let kind = if is_key { created_as_key(field.data_type()) } else { created(field.data_type()) };
+        let found = kind.and_then(|kind| Ok((kind.written_as(field.data_type())?, kind)));
         let (wire, kind) =
-            made.map_err(|why| plan_datafusion_err!("the column {} cannot be created: {why}", field.name()))?;
-        Ok(LoadColumn {
-            name: field.name().clone(),
-            wire: wire.to_string(),
-            kind: kind.definition(),
-            not_null: false,
-            fraction: kind.fraction.unwrap_or(0),
-        })
+            found.map_err(|why| plan_datafusion_err!("the column {} cannot be created: {why}", field.name()))?;
+        made(field.name().clone(), &kind, wire, is_key, is_key)
     };
     let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
-    Ok(Load { write: request.write, database, name, columns, creates: true })
+    Ok(Load { creates: true, ..load(request, place, columns, way) })
+}
+
+fn made(name: String, kind: &ServerType, wire: Wire, not_null: bool, is_key: bool) -> Result<LoadColumn> {
+    let indexed = match (is_key, kind.indexed()) {
+        (false, _) => String::new(),
+        (true, Some(length)) => format!("{}{length}", quoted(&name)),
+        (true, None) => return plan_err!("the column {name} of MySQL is {}, which is no key", kind.full),
+    };
+    let (wire, fraction) = (wire.to_string(), kind.fraction.unwrap_or(0));
+    Ok(LoadColumn { name, wire, kind: kind.definition(), not_null, fraction, indexed })
 }

@@ -35,6 +35,7 @@ mod tls;
 mod types;
 mod wire;
 
+use crate::load as load_options;
 use async_trait::async_trait;
 use bounds::Bounds;
 use catalog::PostgresCatalog;
@@ -136,15 +137,9 @@ const OPTIONS: &[OptionSpec] = &[
         "What infinite dates and timestamps are: an error, or NULL.",
     )
     .or("error"),
-    OptionSpec::new(
-        "mode",
-        OptionKind::Choice(&["append", "replace", "upsert"]),
-        "What becomes of rows that the target has: they stay, all go, or those with the keys of new rows go.",
-    )
-    .or("append"),
-    OptionSpec::new("key", OptionKind::Text, "Columns by which upsert replaces rows; else the target's primary key.")
-        .names_table(),
-    OptionSpec::new("load", OptionKind::Text, "Name of a COPY's load, which is never loaded twice.").names_table(),
+    load_options::MODE,
+    load_options::KEY,
+    load_options::LOAD,
     OptionSpec::new("pushdown", OptionKind::Choice(&["on", "off"]), "Whether the server filters and limits rows.")
         .or("on"),
 ];
@@ -163,9 +158,7 @@ impl Connector for Postgres {
         let spec = request.table;
         let location = Location::parse(&spec.location)?;
         check_numbers(&spec)?;
-        if spec.options.text("load").is_some() && request.target != Target::Any {
-            return plan_err!("the option 'load' names one load, and a table may get many: it is for COPY … TO");
-        }
+        load_options::check_name(&spec.options, request.target)?;
         match (spec.options.text("table"), spec.options.text(QUERY)) {
             (None, None) => {
                 return plan_err!(

@@ -1,5 +1,6 @@
 //! Tables STORED AS MYSQL, each test against a MariaDB server of its own.
 
+mod load;
 mod login;
 mod pushdown;
 mod read;
