@@ -7,11 +7,13 @@
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
 //! | services of AWS | `aws` |
-//! | tables of databases | `rds`, `server`, `load`, `mysql`, `postgres`, `dynamodb` |
+//! | tables of databases | `rds`, `server`, `load`, `conditions`, `mysql`, `postgres`, `dynamodb` |
 
 pub mod archive;
 #[cfg(feature = "dynamodb")]
 mod aws;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod conditions;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 #[cfg(any(feature = "mysql", feature = "postgres"))]

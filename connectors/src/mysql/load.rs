@@ -78,7 +78,7 @@ impl Before {
             }
         }
         if mode == Mode::Upsert {
-            let relation = Relation::find(connection, &load.qualified(), &load.database).await?;
+            let relation = Relation::find(connection, &load.qualified(), None).await?;
             let others = relation.columns.iter().filter(|column| load.column(&column.name).is_none());
             let others = others.filter(|column| !column.is_generated && !column.is_numbered);
             set.extend(others.map(|column| format!("t.{} = DEFAULT", quoted(&column.name))));

@@ -60,7 +60,7 @@ impl MysqlSink {
     /// The table cannot take rows of these columns, or not in this way.
     pub async fn new(
         table: Arc<TableSpec>,
-        database: &str,
+        database: Option<&str>,
         target: Target,
         request: SinkRequest,
         settings: &Arc<Settings>,

@@ -53,6 +53,11 @@ pub(super) enum Mode {
 }
 
 impl Mode {
+    /// Whether all tasks that read a table see one state of it.
+    pub fn sees_one_state(self) -> bool {
+        self != Self::None
+    }
+
     /// Anything unknown is the safe one.
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {

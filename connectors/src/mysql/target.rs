@@ -218,7 +218,7 @@ pub(super) fn into_present(relation: &Relation, name: &str, request: SinkRequest
     Ok(load(request, (relation.database.clone(), relation.name.clone()), columns, way))
 }
 
-pub(super) fn into_new(name: &str, database: &str, request: SinkRequest, way: Way) -> Result<Load> {
+pub(super) fn into_new(name: &str, database: Option<&str>, request: SinkRequest, way: Way) -> Result<Load> {
     let place = qualified(name, database)?;
     let column = |field: &Arc<Field>| {
         let is_key = way.key.contains(field.name());
