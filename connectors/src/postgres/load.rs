@@ -7,27 +7,37 @@ use crate::load::{self, Mode};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, exec_err, plan_err};
 
-/// Returns the columns of the unique indexes of a table (quoted), and whether each is the primary key's.
-///
-/// An index counts if it is checked at once, is about all rows and about columns rather than expressions, and never finds a NULL equal to another.
-async fn unique(connection: &mut Connection, table: &str) -> PostgresResult<Vec<(bool, Vec<String>)>> {
+/// A unique index, about all rows and about columns rather than expressions.
+struct Unique {
+    columns: Vec<String>,
+    is_primary: bool,
+    /// It is checked at once, and finds no NULL equal to another: ON CONFLICT can use it as a key.
+    serves: bool,
+}
+
+/// Returns the unique indexes of a table, whose name is quoted.
+async fn unique(connection: &mut Connection, table: &str) -> PostgresResult<Vec<Unique>> {
     let nulls = if connection.version >= 15 { "AND NOT i.indnullsnotdistinct" } else { "" };
     let sql = format!(
-        "SELECT i.indexrelid, i.indisprimary, a.attname FROM pg_catalog.pg_index i \
+        "SELECT i.indexrelid, i.indisprimary, i.indimmediate {nulls}, a.attname FROM pg_catalog.pg_index i \
          CROSS JOIN pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(number, at) \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
-         WHERE i.indrelid = {}::pg_catalog.regclass AND k.at <= i.indnkeyatts AND i.indisunique AND i.indisvalid AND i.indimmediate \
-         AND i.indpred IS NULL AND i.indexprs IS NULL {nulls} ORDER BY i.indexrelid, k.at",
+         WHERE i.indrelid = {}::pg_catalog.regclass AND k.at <= i.indnkeyatts AND i.indisunique AND i.indisvalid \
+         AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY i.indexrelid, k.at",
         literal(table)
     );
-    let mut keys: Vec<(String, (bool, Vec<String>))> = Vec::new();
+    let mut keys: Vec<(String, Unique)> = Vec::new();
     for row in connection.execute(&sql).await? {
-        let [Some(index), Some(is_primary), Some(column)] = <[_; 3]>::try_from(row).unwrap_or_default() else {
+        let [Some(index), Some(is_primary), Some(serves), Some(column)] = <[_; 4]>::try_from(row).unwrap_or_default()
+        else {
             continue;
         };
         match keys.last_mut().filter(|(last, _)| *last == index) {
-            Some((_, (_, columns))) => columns.push(column),
-            None => keys.push((index, (is_primary == "t", vec![column]))),
+            Some((_, key)) => key.columns.push(column),
+            None => {
+                let (is_primary, serves) = (is_primary == "t", serves == "t");
+                keys.push((index, Unique { columns: vec![column], is_primary, serves }));
+            }
         }
     }
     Ok(keys.into_iter().map(|(_, key)| key).collect())
@@ -45,10 +55,10 @@ pub(super) async fn key_of(
 ) -> Result<Vec<String>> {
     let table = relation.quoted();
     let primary = match given.is_empty() {
-        true => unique(connection, &table).await?.into_iter().find(|(is_primary, _)| *is_primary),
+        true => unique(connection, &table).await?.into_iter().find(|key| key.is_primary),
         false => None,
     };
-    load::key_of(given, primary.map(|(_, columns)| columns), &table, rows)
+    load::key_of(given, primary.map(|key| key.columns), &table, rows)
 }
 
 /// How rows of a target with the keys of new rows are found.
@@ -79,7 +89,7 @@ impl Keyed<'_> {
             sorted
         };
         let known = unique(connection, table).await?;
-        if !known.iter().any(|(_, columns)| sorted(columns) == sorted(key)) {
+        if !known.iter().any(|unique| unique.serves && sorted(&unique.columns) == sorted(key)) {
             return self.gathered(connection, &all).await;
         }
         // In one statement the server refuses two rows of one key, wherever they are staged.
