@@ -7,13 +7,17 @@
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
 //! | services of AWS | `aws` |
-//! | tables of databases | `rds`, `server`, `mysql`, `postgres`, `dynamodb` |
+//! | tables of databases | `rds`, `server`, `load`, `conditions`, `mysql`, `postgres`, `dynamodb` |
 
 pub mod archive;
 #[cfg(feature = "dynamodb")]
 mod aws;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod conditions;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod load;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]

@@ -2,10 +2,81 @@
 //! and the token that may take the place of a password.
 
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use url::Url;
-use windlass_engine::connector::TableSpec;
+use windlass_engine::connector::{OptionKind, OptionSpec, TableSpec};
+
+pub(crate) const AUTH: OptionSpec = OptionSpec::new(
+    "auth",
+    OptionKind::Choice(&["password", "iam"]),
+    "Whether the password is given, or a token of AWS's IAM for a database of RDS or Aurora.",
+)
+.or("password");
+pub(crate) const REGION: OptionSpec = OptionSpec::new(
+    "region",
+    OptionKind::Text,
+    "AWS's region, for auth 'iam'; else that in the host's name, or of AWS's configuration.",
+);
+pub(crate) const SSLMODE: OptionSpec = OptionSpec::new(
+    "sslmode",
+    OptionKind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
+    "How the connection is protected, as in libpq; prefer where nothing says otherwise.",
+);
+pub(crate) const SSLROOTCERT: OptionSpec =
+    OptionSpec::new("sslrootcert", OptionKind::Text, "File of root certificates in PEM on every node, or system.");
+pub(crate) const CONNECT_TIMEOUT: OptionSpec = OptionSpec::new(
+    "connect_timeout",
+    OptionKind::Integer,
+    "Seconds that the server may take to let us in; 10 by default.",
+);
+pub(crate) const STATEMENT_TIMEOUT: OptionSpec = OptionSpec::new(
+    "statement_timeout",
+    OptionKind::Integer,
+    "Milliseconds that a query of the server may take; 0: any.",
+)
+.or("0");
+pub(crate) const CONNECTIONS: OptionSpec = OptionSpec::new(
+    "connections",
+    OptionKind::Integer,
+    "Most connections of one scan, that of its snapshot among them.",
+)
+.or("8");
+pub(crate) const QUERY: OptionSpec =
+    OptionSpec::new("query", OptionKind::Text, "A query whose rows the table has, in place of a table.").names_table();
+pub(crate) const PUSHDOWN: OptionSpec =
+    OptionSpec::new("pushdown", OptionKind::Choice(&["on", "off"]), "Whether the server filters and limits rows.")
+        .or("on");
+
+/// Whether the server filters and limits the rows of a table.
+pub(crate) fn pushes_down(table: &TableSpec) -> bool {
+    !table.options.text(PUSHDOWN.name).is_some_and(|text| text.eq_ignore_ascii_case("off"))
+}
+
+/// Says of each filter what a scan does with it. `is_sent`: whether the server has the same answer to it.
+pub(crate) fn pushdown(
+    table: &TableSpec,
+    filters: &[&Expr],
+    is_sent: impl Fn(&Expr) -> bool,
+) -> Vec<TableProviderFilterPushDown> {
+    let of = |filter: &&Expr| match pushes_down(table) && is_sent(filter) {
+        true => TableProviderFilterPushDown::Exact,
+        false => TableProviderFilterPushDown::Unsupported,
+    };
+    filters.iter().map(of).collect()
+}
+
+/// # Errors
+/// An option is less than the number beside it.
+pub(crate) fn check_numbers(table: &TableSpec, least: &[(&str, i64)]) -> Result<()> {
+    for (option, least) in least {
+        if table.options.integer(option).is_some_and(|number| number < *least) {
+            return plan_err!("the option '{option}' is less than {least}");
+        }
+    }
+    Ok(())
+}
 
 /// How a connection is protected, with the meanings of libpq, whose words MySQL's own clients share.
 /// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>

@@ -137,6 +137,7 @@ fn word(mode: Mode) -> &'static str {
         Mode::Append => "append",
         Mode::Replace => "replace",
         Mode::Upsert => "upsert",
+        Mode::Merge => "merge",
     }
 }
 
@@ -167,6 +168,10 @@ mod tests {
             [
                 "COPY (\nSELECT * FROM orders\n) TO 'postgresql://app@db/shop' STORED AS POSTGRES OPTIONS ('table' 'o''s', 'mode' 'upsert', 'key' 'id')"
             ]
+        );
+        assert_eq!(
+            built(&["orders", "--into", "mysql://app@db/shop", "--table", "o", "--mode", "merge"]).unwrap(),
+            ["COPY orders TO 'mysql://app@db/shop' STORED AS MYSQL OPTIONS ('table' 'o', 'mode' 'merge')"]
         );
         assert_eq!(
             built(&["orders", "--into", into, "--secret", "s", "--load-id", "7", "--dry-run"]).unwrap(),

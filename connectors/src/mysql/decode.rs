@@ -25,7 +25,7 @@ pub(super) struct Decoder {
     schema: SchemaRef,
     columns: Vec<Column>,
     rows: usize,
-    /// Of the values of these rows, about.
+    /// Approximate bytes of the values of these rows.
     bytes: usize,
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Encoder {
     columns: Vec<Column>,
     form: Form,
     buffer: Vec<u8>,
-    /// Of the piece.
+    /// Rows of the piece.
     pending: u64,
     rows: u64,
 }

@@ -59,9 +59,9 @@ impl MysqlError {
         }
     }
 
-    /// Whether the server gave this transaction up for another one: it may be begun again at once.
+    /// Whether the server gave this transaction up for another one, or for rows that have changed: it may be begun again at once.
     pub fn is_deadlock(&self) -> bool {
-        matches!(self.code(), Some(1205 | 1213))
+        matches!(self.code(), Some(1020 | 1205 | 1213))
     }
 
     /// The same error, in other words about `from`.

@@ -8,28 +8,41 @@
 //! | --- | --- |
 //! | `settings` | who connects where: locations, options, `~/.my.cnf` |
 //! | `wire` | a connection |
+//! | `catalog` | all tables of a server, or of one of its databases |
 //! | `relation`, `types` | what the server's information schema says of a table, and what its columns are here |
+//! | `query` | tables whose rows are those of a query |
 //! | `snapshot`, `scan`, `decode` | reading, and who sees which state |
 //! | `filter` | conditions that the server computes |
-//! | `sink`, `encode` | writing |
+//! | `keys` | keys that the server enforces |
+//! | `sink`, `target`, `stage`, `encode`, `publish`, `load` | writing |
 
+mod catalog;
 mod decode;
 mod encode;
 mod error;
 mod filter;
+mod keys;
+mod load;
+mod publish;
+mod query;
 mod relation;
 mod scan;
 mod settings;
 mod sink;
 mod snapshot;
+mod stage;
+mod target;
 mod types;
 mod wire;
 
+use crate::{load as load_options, server};
 use async_trait::async_trait;
+use catalog::MysqlCatalog;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use filter::{Columns, Known};
+use keys::Relied;
 use relation::{Relation, ServerColumn};
 use scan::{Bounds, Cut, Key, MysqlScan, Planned, Query};
 use settings::{Location, Settings};
@@ -38,8 +51,8 @@ use snapshot::{Guard, Mode, Statements};
 use std::sync::Arc;
 use types::{Choices, Wire, is_text};
 use windlass_engine::connector::{
-    Connector, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest, TableRequest,
-    TableSpec, Target,
+    Connector, ConnectorCatalog, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest,
+    TableRequest, TableSpec, Target,
 };
 use wire::{Connection, Killer, quoted};
 
@@ -50,50 +63,27 @@ pub struct Mysql {
     statements: Statements,
 }
 
+const QUERY: &str = server::QUERY.name;
+
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: table or database.table.")
-        .required(),
+        .names_table(),
+    server::QUERY,
     OptionSpec::new("password", OptionKind::Text, "Of the user; else that of ~/.my.cnf or MYSQL_PWD.").secret(),
-    OptionSpec::new(
-        "auth",
-        OptionKind::Choice(&["password", "iam"]),
-        "Whether the password is given, or a token of AWS's IAM for a database of RDS or Aurora.",
-    )
-    .or("password"),
-    OptionSpec::new(
-        "region",
-        OptionKind::Text,
-        "AWS's region, for auth 'iam'; else that in the host's name, or of AWS's configuration.",
-    ),
-    OptionSpec::new(
-        "sslmode",
-        OptionKind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
-        "How the connection is protected; prefer where nothing says otherwise.",
-    ),
-    OptionSpec::new("sslrootcert", OptionKind::Text, "File of root certificates in PEM on every node, or system."),
-    OptionSpec::new(
-        "connect_timeout",
-        OptionKind::Integer,
-        "Seconds that the server may take to let us in; 10 by default.",
-    ),
-    OptionSpec::new(
-        "statement_timeout",
-        OptionKind::Integer,
-        "Milliseconds that a query of the server may take; 0: any.",
-    )
-    .or("0"),
-    OptionSpec::new(
-        "connections",
-        OptionKind::Integer,
-        "Most connections of one scan, that of its snapshot among them.",
-    )
-    .or("8"),
+    server::AUTH,
+    server::REGION,
+    server::SSLMODE,
+    server::SSLROOTCERT,
+    server::CONNECT_TIMEOUT,
+    server::STATEMENT_TIMEOUT,
+    server::CONNECTIONS,
     OptionSpec::new("split_rows", OptionKind::Integer, "Rows of a range that is read at a time, at least.").or("50000"),
     OptionSpec::new(
         "split_column",
         OptionKind::Text,
         "A column of whole numbers by whose ranges the table is read; else the first one of the primary key.",
-    ),
+    )
+    .names_table(),
     OptionSpec::new(
         "snapshot",
         OptionKind::Choice(&["table", "locked", "none"]),
@@ -113,8 +103,10 @@ const OPTIONS: &[OptionSpec] = &[
         "What dates without a day, a month or a year are: an error, or NULL.",
     )
     .or("error"),
-    OptionSpec::new("pushdown", OptionKind::Choice(&["on", "off"]), "Whether the server filters and limits rows.")
-        .or("on"),
+    load_options::MODE,
+    load_options::KEY,
+    load_options::LOAD,
+    server::PUSHDOWN,
 ];
 
 #[async_trait]
@@ -130,26 +122,45 @@ impl Connector for Mysql {
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
         let (spec, target) = (request.table, request.target);
         let location = Location::parse(&spec.location)?;
-        relation::qualified(name(&spec), &location.database)?;
-        for option in ["connections", "split_rows", "statement_timeout", "connect_timeout"] {
-            let least = i64::from(matches!(option, "connections" | "split_rows"));
-            if spec.options.integer(option).is_some_and(|number| number < least) {
-                return plan_err!("the option '{option}' is less than {least}");
+        check_numbers(&spec)?;
+        load_options::check_name(&spec.options, target)?;
+        match (spec.options.text("table"), spec.options.text(QUERY)) {
+            (None, None) => {
+                return plan_err!(
+                    "tables stored as MYSQL want the option 'table', the name of one as SQL writes it, or 'query'"
+                );
             }
+            (Some(_), Some(_)) => {
+                return plan_err!("a table has the rows of a table or of a query: leave out 'table' or 'query'");
+            }
+            (None, Some(_)) if target != Target::Present => {
+                return plan_err!("a query of MySQL is only read: name a table with the option 'table'");
+            }
+            (None, Some(_)) if mode(&spec) == Mode::Locked => {
+                return plan_err!(
+                    "snapshot 'locked' locks tables, and a query names none that could be locked: use snapshot 'table' or 'none'"
+                );
+            }
+            (None, Some(_)) => {}
+            (Some(table), None) => drop(relation::qualified(table, location.database.as_deref())?),
         }
         let present = || async {
             let settings = Arc::new(location.settings(&spec).await?);
             let mut connection = Connection::open(&settings, &self.killer).await?;
-            Relation::look(&mut connection, name(&spec), &location.database).await.map_err(Into::into)
+            match spec.options.text(QUERY) {
+                Some(query) => Ok(Some(query::described(&mut connection, query).await?)),
+                None => Ok::<_, DataFusionError>(
+                    Relation::look(&mut connection, name(&spec), location.database.as_deref()).await?,
+                ),
+            }
         };
         let missing = || plan_datafusion_err!("MySQL has no table {}, or does not show it to this user", name(&spec));
         let schema = match (request.columns, target) {
             (Some(columns), Target::Present) => columns,
             (Some(columns), Target::New) => created(&columns)?,
-            (Some(columns), Target::Any) => match present().await {
-                Err(error) => return Err(error),
-                Ok(None) => created(&columns)?,
-                Ok(Some(relation)) => {
+            (Some(columns), Target::Any) => match present().await? {
+                None => created(&columns)?,
+                Some(relation) => {
                     let column = |field: &Arc<Field>| {
                         let known = relation.column(field.name()).ok_or_else(|| unknown(&spec, field.name()))?;
                         Ok(field_of(known, choices(&spec)))
@@ -158,11 +169,8 @@ impl Connector for Mysql {
                 }
             },
             (None, _) => {
-                let relation: Result<Option<Relation>> = present().await;
-                let relation = relation?.ok_or_else(missing)?;
-                let shown = relation.columns.iter().filter(|column| !column.is_hidden);
-                let fields: Vec<Field> = shown.map(|column| field_of(column, choices(&spec))).collect();
-                Arc::new(Schema::new(fields))
+                let relation = present().await?.ok_or_else(missing)?;
+                schema_of(&relation.columns, choices(&spec))
             }
         };
         let (killer, statements) = (self.killer.clone(), self.statements.clone());
@@ -171,6 +179,19 @@ impl Connector for Mysql {
 
     fn creates(&self) -> bool {
         true
+    }
+
+    fn query_option(&self) -> Option<&'static str> {
+        Some(QUERY)
+    }
+
+    fn has_catalogs(&self) -> bool {
+        true
+    }
+
+    fn catalog(&self, spec: Arc<TableSpec>) -> Result<Arc<dyn ConnectorCatalog>> {
+        check_numbers(&spec)?;
+        Ok(Arc::new(MysqlCatalog::new(spec, self.killer.clone())?))
     }
 
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
@@ -182,8 +203,13 @@ impl Connector for Mysql {
     }
 }
 
+fn check_numbers(spec: &TableSpec) -> Result<()> {
+    let least = [("connections", 1), ("split_rows", 1), ("statement_timeout", 0), ("connect_timeout", 0)];
+    server::check_numbers(spec, &least)
+}
+
 fn name(spec: &TableSpec) -> &str {
-    spec.options.text("table").unwrap_or_default()
+    spec.options.text("table").unwrap_or("the query")
 }
 
 fn mode(spec: &TableSpec) -> Mode {
@@ -195,7 +221,7 @@ fn choices(spec: &TableSpec) -> Choices {
     Choices { tinyint1_as_integer: is("tinyint1", "integer"), zero_dates_as_null: is("zero_dates", "null") }
 }
 
-fn unknown(spec: &TableSpec, column: &str) -> datafusion::common::DataFusionError {
+fn unknown(spec: &TableSpec, column: &str) -> DataFusionError {
     plan_datafusion_err!("{} of MySQL has no column {column}", name(spec))
 }
 
@@ -203,6 +229,12 @@ fn unknown(spec: &TableSpec, column: &str) -> datafusion::common::DataFusionErro
 fn field_of(column: &ServerColumn, choices: Choices) -> Field {
     let becomes_null = choices.zero_dates_as_null && column.kind.wire(choices).is_temporal();
     Field::new(&column.name, column.kind.natural(choices), !column.not_null || becomes_null)
+}
+
+/// The columns that nobody declares, without those that `SELECT *` does not have.
+fn schema_of(columns: &[ServerColumn], choices: Choices) -> SchemaRef {
+    let shown = columns.iter().filter(|column| !column.is_hidden);
+    Arc::new(Schema::new(shown.map(|column| field_of(column, choices)).collect::<Vec<_>>()))
 }
 
 /// The columns of a table that is created for such rows, as they will be read.
@@ -230,8 +262,13 @@ impl MysqlTable {
         Ok(Arc::new(self.location.settings(&self.spec).await?))
     }
 
-    fn pushes_down(&self) -> bool {
-        !self.spec.options.text("pushdown").is_some_and(|text| text.eq_ignore_ascii_case("off"))
+    fn database(&self) -> Option<&str> {
+        self.location.database.as_deref()
+    }
+
+    /// Whether the server may find zero dates where it is asked for those that are NULL: it does in columns that are NOT NULL, and a query's may be.
+    fn finds_zero_dates(&self, field: &Field) -> bool {
+        !field.is_nullable() || self.spec.options.text(QUERY).is_some()
     }
 
     /// A column of the schema that a condition may be about.
@@ -275,9 +312,9 @@ impl MysqlTable {
         limited: bool,
     ) -> Result<Cut> {
         let mode = mode(&self.spec);
-        // Tables without versions have one state for one query.
-        let has_versions = relation.is_transactional || relation.is_view || mode != Mode::Table;
-        if limited || !has_versions || bounds.side_by_side(mode, relation.rows) == 1 {
+        // Tables without versions have one state for one query, and what a query reads cannot be locked until several connections see one.
+        let is_shared = relation.query.is_none() && (relation.is_transactional || relation.is_view);
+        if limited || (mode == Mode::Table && !is_shared) || bounds.side_by_side(mode, relation.rows) == 1 {
             return Ok(Cut::whole());
         }
         let key = self.key(relation, connection).await?;
@@ -291,7 +328,7 @@ struct Declared<'a>(&'a MysqlTable);
 impl Columns for Declared<'_> {
     fn column(&self, name: &str) -> Option<Known> {
         let field = self.0.field(name)?;
-        let (kind, not_null) = (field.data_type().clone(), !field.is_nullable());
+        let (kind, not_null) = (field.data_type().clone(), self.0.finds_zero_dates(field));
         Some(Known { name: name.to_string(), kind, not_null, expression: quoted(name), is_stored: true })
     }
 }
@@ -304,7 +341,7 @@ struct Found<'a> {
 impl Columns for Found<'_> {
     fn column(&self, name: &str) -> Option<Known> {
         let field = self.table.field(name)?;
-        let (kind, not_null) = (field.data_type().clone(), !field.is_nullable());
+        let (kind, not_null) = (field.data_type().clone(), self.table.finds_zero_dates(field));
         let column = self.relation.column(name)?;
         let quoted = quoted(&column.name);
         let (wire, expression) = column.kind.read_as(&kind, choices(&self.table.spec), &quoted).ok()?;
@@ -320,17 +357,16 @@ impl ConnectorTable for MysqlTable {
     }
 
     fn pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let of = |filter: &&Expr| match self.pushes_down() && filter::sent(filter, &Declared(self)).is_some() {
-            true => TableProviderFilterPushDown::Exact,
-            false => TableProviderFilterPushDown::Unsupported,
-        };
-        Ok(filters.iter().map(of).collect())
+        Ok(server::pushdown(&self.spec, filters, |filter| filter::sent(filter, &Declared(self)).is_some()))
     }
 
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>> {
         let settings = self.settings().await?;
         let mut connection = Connection::open(&settings, &self.killer).await?;
-        let relation = Relation::find(&mut connection, name(&self.spec), &self.location.database).await?;
+        let relation = match self.spec.options.text(QUERY) {
+            Some(query) => query::described(&mut connection, query).await?,
+            None => Relation::find(&mut connection, name(&self.spec), self.database()).await?,
+        };
         let column = |field: &Arc<Field>| {
             let known = relation.column(field.name()).ok_or_else(|| unknown(&self.spec, field.name()))?;
             let read = known.kind.read_as(field.data_type(), choices(&self.spec), &quoted(&known.name));
@@ -344,11 +380,14 @@ impl ConnectorTable for MysqlTable {
         let condition = |filter: &Expr| {
             // All of it is known before: a column that is gone, or is of another type.
             filter::sent(filter, &found).ok_or_else(|| {
-                plan_datafusion_err!("the columns of {} have changed: create the table again", name(&self.spec))
+                plan_datafusion_err!(
+                    "the columns of {} have changed: create the table again, or run the statement again if it is one of a catalog",
+                    name(&self.spec)
+                )
             })
         };
         let conditions = request.filters.iter().map(condition).collect::<Result<_>>()?;
-        let limit = request.limit.filter(|_| self.pushes_down()).map(|limit| limit as u64);
+        let limit = request.limit.filter(|_| server::pushes_down(&self.spec)).map(|limit| limit as u64);
         let number = |option: &str| u64::try_from(self.spec.options.integer(option).unwrap_or(1)).unwrap_or(1);
         let bounds = Bounds {
             split_rows: number("split_rows"),
@@ -365,7 +404,10 @@ impl ConnectorTable for MysqlTable {
                 Some(Arc::new(Guard::Locked(locked)))
             }
         };
+        let relied = request.keys.filter(|_| relation.query.is_none());
+        let relied = relied.map(|keys| Relied::new((&relation.database, &relation.name), &self.schema, keys));
         let query = Query {
+            relied,
             select: if wires.is_empty() { "COUNT(*)".to_string() } else { select.join(", ") },
             from: relation.quoted(),
             conditions,
@@ -373,7 +415,8 @@ impl ConnectorTable for MysqlTable {
             wires,
             mark: guard.as_ref().map(|guard| guard.name().to_string()).unwrap_or_default(),
         };
-        let planned = Some(Planned { cut, rows: relation.rows, bytes: relation.bytes, guard });
+        let planned =
+            Some(Planned { cut, rows: relation.rows, bytes: relation.bytes, distinct: relation.distinct, guard });
         let (table, killer) = (Arc::clone(&self.spec), self.killer.clone());
         Ok(Arc::new(MysqlScan { table, schema: request.schema, query, killer, planned }))
     }
@@ -383,8 +426,11 @@ impl ConnectorTable for MysqlTable {
     }
 
     async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        if self.spec.options.text(QUERY).is_some() {
+            return plan_err!("the rows of a query of MySQL are only read: make a table of the one that is meant");
+        }
         let settings = self.settings().await?;
-        let (table, database) = (Arc::clone(&self.spec), &self.location.database);
+        let (table, database) = (Arc::clone(&self.spec), self.database());
         Ok(Arc::new(MysqlSink::new(table, database, self.target, request, &settings, self.killer.clone()).await?))
     }
 }

@@ -1,8 +1,10 @@
 //! What a server's information schema says of a table.
 
 use super::error::{MysqlError, Result};
+use super::query;
 use super::types::ServerType;
 use super::wire::{Connection, literal, quoted};
+use std::collections::HashMap;
 
 /// A table or view of a server.
 #[derive(Clone, Debug)]
@@ -18,6 +20,10 @@ pub(super) struct Relation {
     pub is_view: bool,
     /// The first column of the primary key.
     pub key: Option<String>,
+    /// About how many values differ in a column, for those that begin an index.
+    pub distinct: HashMap<String, u64>,
+    /// The query whose rows it is, in place of a name.
+    pub query: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -27,6 +33,8 @@ pub(super) struct ServerColumn {
     pub not_null: bool,
     /// The server computes it.
     pub is_generated: bool,
+    /// The server counts it up (AUTO_INCREMENT).
+    pub is_numbered: bool,
     /// `SELECT *` does not have it.
     pub is_hidden: bool,
 }
@@ -52,13 +60,21 @@ fn parts(table: &str) -> Option<Vec<String>> {
 }
 
 /// Database and name of a table that is named as in SQL, in `database` unless it says another one.
-pub(super) fn qualified(table: &str, database: &str) -> Result<(String, String)> {
+pub(super) fn qualified(table: &str, database: Option<&str>) -> Result<(String, String)> {
     let wrong = || MysqlError::Value(format!("{table} is no name of a table: expected table or database.table"));
-    match parts(table).ok_or_else(wrong)?.as_slice() {
-        [name] => Ok((database.to_string(), name.clone())),
-        [database, name] => Ok((database.clone(), name.clone())),
+    match (parts(table).ok_or_else(wrong)?.as_slice(), database) {
+        ([name], Some(database)) => Ok((database.to_string(), name.clone())),
+        ([name], None) => Err(MysqlError::Value(format!(
+            "the location names no database, and the table {name} neither: write database.table, or mysql://user@host/database"
+        ))),
+        ([database, name], _) => Ok((database.clone(), name.clone())),
         _ => Err(wrong()),
     }
+}
+
+/// Whether tables of this engine have versions of their rows, so that a transaction sees one state, and what is not committed is undone.
+pub(super) fn is_transactional(engine: &str) -> bool {
+    ["innodb", "rocksdb", "tokudb", "ndbcluster", "ndb"].iter().any(|known| engine.eq_ignore_ascii_case(known))
 }
 
 impl Relation {
@@ -66,13 +82,13 @@ impl Relation {
     ///
     /// # Errors
     /// There is none of this name, or it has no columns.
-    pub async fn find(connection: &mut Connection, table: &str, database: &str) -> Result<Self> {
+    pub async fn find(connection: &mut Connection, table: &str, database: Option<&str>) -> Result<Self> {
         let found = Self::look(connection, table, database).await?;
         found.ok_or_else(|| MysqlError::Value(format!("MySQL has no table {table}, or does not show it to this user")))
     }
 
     /// Like [`Relation::find`]; `None`: there is none.
-    pub async fn look(connection: &mut Connection, table: &str, database: &str) -> Result<Option<Self>> {
+    pub async fn look(connection: &mut Connection, table: &str, database: Option<&str>) -> Result<Option<Self>> {
         let (database, name) = qualified(table, database)?;
         let found = connection
             .rows(&format!(
@@ -91,35 +107,34 @@ impl Relation {
         let text = |at: usize| row.get(at).and_then(Option::as_deref);
         let (database, name) = (text(0).unwrap_or(&database).to_string(), text(1).unwrap_or(&name).to_string());
         let is_view = text(2).is_some_and(|kind| kind.contains("VIEW"));
-        let engine = text(3).unwrap_or_default().to_ascii_lowercase();
+        let is_transactional = is_transactional(text(3).unwrap_or_default());
         let number = |at: usize| text(at).and_then(|number| number.parse::<u64>().ok());
-        let columns = columns(connection, &database, &name).await?;
-        if columns.is_empty() {
+        let one = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(&database), literal(&name));
+        let place = (database.clone(), name.clone());
+        let Some(columns) = columns_of(connection, &one).await?.remove(&place) else {
             return Err(MysqlError::Value(format!("the columns of {table} of MySQL are not shown to this user")));
-        }
-        let key = connection
-            .value(&format!(
-                "SELECT COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} \
-                 AND INDEX_NAME = 'PRIMARY' AND SEQ_IN_INDEX = 1",
-                literal(&database),
-                literal(&name)
-            ))
-            .await?;
+        };
+        let (key, distinct) = indexed(connection, &database, &name).await?;
         Ok(Some(Self {
             database,
             name,
             columns,
             rows: number(4).filter(|_| !is_view),
             bytes: number(5).filter(|_| !is_view),
-            is_transactional: ["innodb", "rocksdb", "tokudb", "ndbcluster", "ndb"].contains(&engine.as_str()),
+            is_transactional,
             is_view,
             key,
+            distinct,
+            query: None,
         }))
     }
 
     /// Its name for SQL.
     pub fn quoted(&self) -> String {
-        format!("{}.{}", quoted(&self.database), quoted(&self.name))
+        match &self.query {
+            Some(query) => query::as_table(query),
+            None => format!("{}.{}", quoted(&self.database), quoted(&self.name)),
+        }
     }
 
     /// Names of columns have no case on the server.
@@ -129,14 +144,44 @@ impl Relation {
     }
 }
 
-async fn columns(connection: &mut Connection, database: &str, name: &str) -> Result<Vec<ServerColumn>> {
+/// The first column of the primary key of a table, and how many values differ in the first columns of its indexes.
+async fn indexed(
+    connection: &mut Connection,
+    database: &str,
+    name: &str,
+) -> Result<(Option<String>, HashMap<String, u64>)> {
+    let rows = connection
+        .rows(&format!(
+            "SELECT COLUMN_NAME, INDEX_NAME, CARDINALITY, SUB_PART FROM information_schema.STATISTICS \
+             WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND SEQ_IN_INDEX = 1",
+            literal(database),
+            literal(name)
+        ))
+        .await?;
+    let (mut key, mut distinct) = (None, HashMap::new());
+    for row in rows {
+        let [Some(column), index, counted, part] = <[_; 4]>::try_from(row).unwrap_or_default() else { continue };
+        if index.as_deref() == Some("PRIMARY") {
+            key = Some(column.clone());
+        }
+        // The beginnings of texts differ less than the texts.
+        if let (Some(counted), None) = (counted.and_then(|counted| counted.parse::<u64>().ok()), part) {
+            distinct.insert(column, counted);
+        }
+    }
+    Ok((key, distinct))
+}
+
+/// The columns of tables, in their order, by database and table.
+pub(super) type ColumnsOf = HashMap<(String, String), Vec<ServerColumn>>;
+
+/// The columns of the tables whose rows of `information_schema.COLUMNS` fulfil a condition.
+pub(super) async fn columns_of(connection: &mut Connection, condition: &str) -> Result<ColumnsOf> {
     let rows = connection
         .rows(&format!(
             "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, NUMERIC_PRECISION, NUMERIC_SCALE, \
-             DATETIME_PRECISION, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA FROM information_schema.COLUMNS \
-             WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} ORDER BY ORDINAL_POSITION",
-            literal(database),
-            literal(name)
+             DATETIME_PRECISION, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, TABLE_SCHEMA FROM information_schema.COLUMNS \
+             WHERE {condition} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
         ))
         .await?;
     let column = |row: &Vec<Option<String>>| {
@@ -145,7 +190,7 @@ async fn columns(connection: &mut Connection, database: &str, name: &str) -> Res
         let extra = text(10).unwrap_or_default().to_ascii_uppercase();
         // DEFAULT_GENERATED is a default.
         let is_generated = ["VIRTUAL", "STORED", "PERSISTENT"].iter().any(|word| extra.contains(word));
-        Some(ServerColumn {
+        let column = ServerColumn {
             name: text(1)?.to_string(),
             kind: ServerType {
                 data: text(2)?.to_ascii_lowercase(),
@@ -158,14 +203,19 @@ async fn columns(connection: &mut Connection, database: &str, name: &str) -> Res
             },
             not_null: text(4)? == "NO",
             is_generated,
+            is_numbered: extra.contains("AUTO_INCREMENT"),
             is_hidden: extra.contains("INVISIBLE"),
-        })
+        };
+        Some(((text(11)?.to_string(), text(0)?.to_string()), column))
     };
-    let of_it = |row: &&Vec<Option<String>>| row.first().is_some_and(|found| found.as_deref() == Some(name));
-    let found: Option<Vec<ServerColumn>> = rows.iter().filter(of_it).map(column).collect();
-    found.ok_or_else(|| {
-        MysqlError::Value("what the information schema says of the table's columns is not understood".to_string())
-    })
+    let mut found = ColumnsOf::new();
+    for row in &rows {
+        let not_understood =
+            || MysqlError::Value("what the information schema says of a table's columns is not understood".to_string());
+        let (table, column) = column(row).ok_or_else(not_understood)?;
+        found.entry(table).or_default().push(column);
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -175,11 +225,12 @@ mod tests {
     #[test]
     fn names_are_read_as_sql_writes_them() {
         let pair = |(database, name): (&str, &str)| (database.to_string(), name.to_string());
-        assert_eq!(qualified("orders", "shop").unwrap(), pair(("shop", "orders")));
-        assert_eq!(qualified("old.orders", "shop").unwrap(), pair(("old", "orders")));
-        assert_eq!(qualified("`a.b`.`c``d`", "shop").unwrap(), pair(("a.b", "c`d")));
+        assert_eq!(qualified("orders", Some("shop")).unwrap(), pair(("shop", "orders")));
+        assert_eq!(qualified("old.orders", None).unwrap(), pair(("old", "orders")));
+        assert_eq!(qualified("`a.b`.`c``d`", Some("shop")).unwrap(), pair(("a.b", "c`d")));
+        assert!(qualified("orders", None).unwrap_err().to_string().contains("names no database"));
         for wrong in ["", "a.", "`a", "a.b.c"] {
-            assert!(qualified(wrong, "shop").is_err(), "{wrong}");
+            assert!(qualified(wrong, Some("shop")).is_err(), "{wrong}");
         }
     }
 }

@@ -1,21 +1,22 @@
 //! Reading: each connection has a transaction of its own and reads ranges of the key, one after the other, as a stream of the binary protocol.
 
 use super::decode::Decoder;
+use super::keys::Relied;
 use super::settings::{Location, Settings};
 use super::snapshot::{self, Guard, Mode};
 use super::types::Wire;
 use super::wire::{Connection, Killer, quoted};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::stats::Precision;
-use datafusion::common::{Result, Statistics, exec_datafusion_err, internal_datafusion_err};
+use datafusion::common::{ColumnStatistics, Result, Statistics, exec_datafusion_err, internal_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::try_join_all;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use prost::Message;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -47,6 +48,9 @@ pub(super) struct Query {
     /// The name of the primary's lock that must be held; empty: none.
     #[prost(string, tag = "6")]
     pub mark: String,
+    /// The keys that must hold of the state that is read.
+    #[prost(message, optional, tag = "7")]
+    pub relied: Option<Relied>,
 }
 
 /// The part of a table that one task reads.
@@ -108,16 +112,29 @@ pub(super) struct Planned {
     /// About.
     pub rows: Option<u64>,
     pub bytes: Option<u64>,
+    /// About how many values differ in columns.
+    pub distinct: HashMap<String, u64>,
     pub guard: Option<Arc<Guard>>,
 }
 
 /// How a table is cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
-    /// Of each task, its ranges.
+    /// The ranges of each task.
     pub tasks: Vec<Vec<String>>,
     /// Connections of each task.
     pub readers: usize,
+}
+
+/// Estimates of `rows` rows.
+fn estimates(schema: &SchemaRef, rows: u64, distinct: &HashMap<String, u64>) -> Statistics {
+    let about = |number: u64| Precision::Inexact(usize::try_from(number).unwrap_or(usize::MAX));
+    let column = |field: &FieldRef| match distinct.get(field.name()) {
+        Some(differ) => ColumnStatistics::new_unknown().with_distinct_count(about((*differ).min(rows).max(1))),
+        None => ColumnStatistics::new_unknown(),
+    };
+    let column_statistics = schema.fields().iter().map(column).collect();
+    Statistics { column_statistics, ..Statistics::new_unknown(schema).with_num_rows(about(rows)) }
 }
 
 impl MysqlScan {
@@ -147,8 +164,8 @@ impl Scan for MysqlScan {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let rows = usize::try_from(self.planned.as_ref()?.rows?).ok()?;
-        Some(Statistics::new_unknown(&self.schema).with_num_rows(Precision::Inexact(rows)))
+        let planned = self.planned.as_ref()?;
+        Some(estimates(&self.schema, planned.rows?, &planned.distinct))
     }
 
     /// A state that no other session can join.
@@ -164,7 +181,8 @@ impl Scan for MysqlScan {
     fn describe(&self) -> String {
         let readers = self.planned.as_ref().map_or(1, |planned| planned.cut.readers);
         let readers = if readers > 1 { format!("connections={readers}, ") } else { String::new() };
-        format!("{readers}sql={}", self.query.sql(""))
+        // A query of the user's may have several lines.
+        format!("{readers}sql={}", self.query.sql("").replace('\n', " "))
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
@@ -218,16 +236,26 @@ impl Opening {
             if self.readers > 1
                 && let Some(readers) = self.together(&mut first, &settings).await?
             {
+                self.check_keys(&mut first).await?;
                 return Ok(gathered(readers, first, self.query.mark));
             }
         }
         snapshot::begin(&mut first).await?;
+        self.check_keys(&mut first).await?;
         if mode == Mode::Locked {
             // If the lock is held, it was when the transaction began.
             snapshot::check(&mut first, &self.query.mark, mode).await?;
         }
         let mark = (mode == Mode::Table).then(|| self.query.mark.clone());
         Ok(alone(self.reader(first)?, mark))
+    }
+
+    /// Behind the beginning of the state that is read.
+    async fn check_keys(&self, connection: &mut Connection) -> Result<()> {
+        match &self.query.relied {
+            Some(relied) => Ok(relied.check(connection).await?),
+            None => Ok(()),
+        }
     }
 
     /// Connections that see the same state.
@@ -459,6 +487,18 @@ mod tests {
         assert!(all[1].starts_with("`id` >= ") && all[2].starts_with("`id` >= "), "{all:?}");
         assert_eq!(ranges(&key(5, 5, false), 4), [""]);
         assert_eq!(ranges(&key(1, 10, false), 2), ["`id` < 6", "`id` >= 6"]);
+    }
+
+    #[test]
+    fn what_the_server_counted_is_an_estimate() {
+        use datafusion::arrow::datatypes::{DataType, Field, Schema};
+        let field = |name: &str| Field::new(name, DataType::Int32, true);
+        let schema: SchemaRef = Arc::new(Schema::new(vec![field("few"), field("many"), field("unknown")]));
+        let counted = HashMap::from([("few".to_string(), 0), ("many".to_string(), 1000)]);
+        let known = estimates(&schema, 100, &counted);
+        assert_eq!(known.num_rows, Precision::Inexact(100));
+        let distinct: Vec<_> = known.column_statistics.iter().map(|column| column.distinct_count).collect();
+        assert_eq!(distinct, [Precision::Inexact(1), Precision::Inexact(100), Precision::Absent]);
     }
 
     #[test]

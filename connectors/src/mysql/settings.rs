@@ -24,7 +24,8 @@ pub(super) struct Settings {
     pub host: String,
     pub port: u16,
     pub user: String,
-    pub database: String,
+    /// Of names that stand alone. Absent: there are none.
+    pub database: Option<String>,
     pub password: Option<String>,
     /// The password is a token of AWS's IAM, which the server wants as it is.
     pub uses_iam: bool,
@@ -45,8 +46,8 @@ impl fmt::Debug for Settings {
 impl Settings {
     /// Returns user, server and database, as errors show them.
     pub fn server(&self) -> String {
-        let Self { host, port, user, database, .. } = self;
-        format!("{user}@{host}:{port}/{database}")
+        let Self { host, port, user, .. } = self;
+        format!("{user}@{host}:{port}/{}", self.database.as_deref().unwrap_or_default())
     }
 
     pub fn socket(&self) -> Option<&str> {
@@ -58,7 +59,7 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Location {
     at: server::Location,
-    pub database: String,
+    pub database: Option<String>,
 }
 
 impl Location {
@@ -66,9 +67,7 @@ impl Location {
     /// It is no location of a database of MySQL, or has a password. No message shows it: it may have one where none is expected.
     pub fn parse(location: &str) -> Result<Self> {
         let at = server::Location::parse(location, &FORM)?;
-        let Some(database) = at.database.clone() else {
-            return plan_err!("the location names no database: expected {}", FORM.example);
-        };
+        let database = at.database.clone();
         Ok(Self { at, database })
     }
 
@@ -149,13 +148,13 @@ mod tests {
     fn a_location_names_server_user_and_database() {
         let location = Location::parse("mysql://app@db:3307/shop?sslmode=require").unwrap();
         assert_eq!((location.at.host.as_deref(), location.at.port), (Some("db"), Some(3307)));
-        assert_eq!((location.at.user.as_deref(), location.database.as_str()), (Some("app"), "shop"));
+        assert_eq!((location.at.user.as_deref(), location.database.as_deref()), (Some("app"), Some("shop")));
+        assert_eq!(Location::parse("mysql://app@db").unwrap().database, None);
         let socket = Location::parse("mariadb://app@%2Frun%2Fmysqld%2Fmysqld.sock/shop").unwrap();
         assert_eq!(socket.at.host.as_deref(), Some("/run/mysqld/mysqld.sock"));
         for (location, words) in [
             ("mysql://app:hunter2@db/shop", "has a password"),
             ("postgresql://app@db/shop", "of the scheme postgresql"),
-            ("mysql://app@db", "names no database"),
             ("mysql://app@db/shop?ssl=1", "parameter 'ssl'"),
             ("shop", "not a URL"),
         ] {

@@ -44,7 +44,7 @@ const TRIES: u32 = 10;
 /// How long a session that was told to end may take.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// Who reads, and of what state.
+/// Says which tasks read a table, and which state of it they see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Table,
@@ -53,6 +53,11 @@ pub(super) enum Mode {
 }
 
 impl Mode {
+    /// Whether all tasks that read a table see one state of it.
+    pub fn sees_one_state(self) -> bool {
+        self != Self::None
+    }
+
     /// Anything unknown is the safe one.
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {

@@ -8,6 +8,8 @@ use std::fmt;
 const UTC: &str = "UTC";
 /// Digits of a DECIMAL of the server.
 const DIGITS: u8 = 65;
+/// Letters or bytes of a column that an index of a staging table has.
+const PREFIX: u32 = 32;
 
 /// What the values of a column are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,6 +239,23 @@ impl ServerType {
         }
     }
 
+    /// What stands behind the column's name in an index: nothing, or how much of its beginning. `None`: it is in no index.
+    pub fn indexed(&self) -> Option<&'static str> {
+        match self.data.as_str() {
+            "json" | "vector" => None,
+            "char" | "varchar" | "binary" | "varbinary" if self.length() <= PREFIX => Some(""),
+            "char" | "varchar" | "binary" | "varbinary" => Some("(32)"),
+            data if data.ends_with("text") || data.ends_with("blob") => Some("(32)"),
+            _ if self.wire(Choices::default()) == Wire::Geometry => None,
+            _ => Some(""),
+        }
+    }
+
+    /// Letters or bytes that a text may have, as the parentheses behind its type say.
+    fn length(&self) -> u32 {
+        self.full.split(['(', ')']).nth(1).and_then(|length| length.parse().ok()).unwrap_or(u32::MAX)
+    }
+
     /// The type as SQL writes it where a table with such a column is made.
     pub fn definition(&self) -> String {
         let charset = self.charset.as_ref().map(|charset| format!(" CHARACTER SET {charset}")).unwrap_or_default();
@@ -294,6 +313,20 @@ pub(super) fn created(kind: &DataType) -> Result<ServerType, String> {
     })
 }
 
+/// Like [`created`], for a column of a primary key, which texts and bytes of any length cannot be. Texts differ where their bytes do.
+///
+/// # Errors
+/// The server has no type for them.
+pub(super) fn created_as_key(kind: &DataType) -> Result<ServerType, String> {
+    let created = created(kind)?;
+    let short = |data: &str| ServerType { data: data.into(), full: format!("{data}(255)"), ..created.clone() };
+    Ok(match created.data.as_str() {
+        "longtext" => ServerType { collation: Some("utf8mb4_bin".into()), ..short("varchar") },
+        "longblob" => short("varbinary"),
+        _ => created,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,6 +364,17 @@ mod tests {
         }
         assert!(created(&DataType::Decimal256(70, 2)).unwrap_err().contains("65 digits"));
         assert!(created(&DataType::Time64(TimeUnit::Microsecond)).unwrap_err().contains("INTERVAL"));
+    }
+
+    #[test]
+    fn keys_have_an_index() {
+        let text = created_as_key(&DataType::Utf8).unwrap();
+        assert_eq!(text.definition(), "varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
+        assert_eq!((text.natural(Choices::default()), text.indexed()), (DataType::Utf8, Some("(32)")));
+        assert_eq!(created_as_key(&DataType::Int64).unwrap().indexed(), Some(""));
+        assert_eq!(server("char", "char(32)").indexed(), Some(""));
+        assert_eq!(server("mediumblob", "mediumblob").indexed(), Some("(32)"));
+        assert_eq!(server("point", "point").indexed(), None);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use super::settings::{Settings, SslMode};
 use futures::{FutureExt, Stream, StreamExt};
 use mysql_async::Value;
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinaryProtocol, Conn, DriverError, Error, IoError, Opts, OptsBuilder, QueryResult, Row, SslOpts};
+use mysql_async::{
+    BinaryProtocol, Column, Conn, DriverError, Error, IoError, Opts, OptsBuilder, QueryResult, Row, SslOpts,
+};
 use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
@@ -122,6 +124,21 @@ impl Connection {
         Ok(found.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect())
     }
 
+    /// The columns of a statement that is prepared, and not run. Empty: it has no rows.
+    pub async fn prepared(&mut self, sql: &str) -> Result<Vec<Column>> {
+        let conn = self.conn.as_mut();
+        let Some(conn) = conn else { return self.conn().map(|_| Vec::new()) };
+        self.is_busy = true;
+        let prepared = async {
+            let statement = conn.prep(sql).await?;
+            let columns = statement.columns().to_vec();
+            conn.close(statement).await?;
+            Ok(columns)
+        };
+        let prepared: Result<Vec<Column>, Error> = prepared.await;
+        self.ended(prepared)
+    }
+
     /// The first value of a query's first row.
     pub async fn value(&mut self, sql: &str) -> Result<Option<String>> {
         Ok(self.rows(sql).await?.into_iter().flatten().next().flatten())
@@ -205,7 +222,7 @@ async fn login(settings: &Settings) -> Result<Conn> {
         let builder = OptsBuilder::default()
             .user(Some(&settings.user))
             .pass(settings.password.as_ref())
-            .db_name(Some(&settings.database))
+            .db_name(settings.database.as_ref())
             .prefer_socket(false)
             // Over TLS alone: see the settings.
             .enable_cleartext_plugin(settings.uses_iam)

@@ -12,14 +12,12 @@
 
 use super::types::{Wire, is_text};
 use super::wire::{literal, quoted};
+use crate::conditions::{MOST_VALUES, column, not, value};
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use datafusion::arrow;
-use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Like, Operator};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Like, Operator};
 use datafusion::scalar::ScalarValue;
-
-/// Values of an IN that are sent.
-const MOST_VALUES: usize = 1_000;
 
 /// A column that conditions are about.
 pub(super) struct Known {
@@ -98,33 +96,10 @@ pub(super) fn sent(filter: &Expr, columns: &dyn Columns) -> Option<String> {
     })
 }
 
-fn not(negated: bool) -> &'static str {
-    if negated { "NOT " } else { "" }
-}
-
 fn is_equality(op: Operator) -> Option<bool> {
     match op {
         Operator::Eq | Operator::NotEq => Some(true),
         Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => Some(false),
-        _ => None,
-    }
-}
-
-fn value(expr: &Expr) -> Option<&ScalarValue> {
-    match expr {
-        Expr::Literal(value, _) if !value.is_null() => Some(value),
-        _ => None,
-    }
-}
-
-/// A column, perhaps in a wider type, which loses nothing.
-fn column(expr: &Expr) -> Option<(&str, Option<&DataType>)> {
-    match expr {
-        Expr::Column(column) => Some((&column.name, None)),
-        Expr::Cast(Cast { expr, field }) => match expr.as_ref() {
-            Expr::Column(column) => Some((&column.name, Some(field.data_type()))),
-            _ => None,
-        },
         _ => None,
     }
 }

@@ -15,6 +15,7 @@ use super::scan::{Planned, PostgresScan, Query, by_places, split_count};
 use super::types::{Wire, is_text};
 use super::wire::{Connection, quoted};
 use super::{Declared, Found, PostgresTable, choices, expected};
+use crate::server;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{JoinType, Result};
 use std::any::Any;
@@ -91,7 +92,7 @@ impl PostgresTable {
     fn beside<'a>(&self, table: &'a FragmentTable) -> Option<(&'a FragmentTable, &'a PostgresTable)> {
         let other = (table.table.as_ref() as &dyn Any).downcast_ref::<PostgresTable>()?;
         let is_beside = other.spec.location == self.spec.location && other.spec.options.reach_same(&self.spec.options);
-        (is_beside && other.pushes_down()).then_some((table, other))
+        (is_beside && server::pushes_down(&other.spec)).then_some((table, other))
     }
 }
 

@@ -1,116 +1,179 @@
 //! Loads that replace rows, and loads that have a name, so that none of them is loaded twice.
 
-use super::error::{PostgresError, Refusal};
+use super::error::{PostgresError, Refusal, Result as PostgresResult};
 use super::relation::Relation;
 use super::wire::{Connection, literal, quoted};
+use crate::load::{self, Mode};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::{Result, plan_datafusion_err, plan_err};
-use windlass_engine::connector::Options;
+use datafusion::common::{Result, exec_err, plan_err};
 
-/// The rows that a target has already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(super) enum Mode {
-    /// They stay.
-    Append = 0,
-    /// They go.
-    Replace = 1,
-    /// Those with the keys of new rows go.
-    Upsert = 2,
+/// A unique index, about all rows and about columns rather than expressions.
+struct Unique {
+    columns: Vec<String>,
+    is_primary: bool,
+    /// It is checked at once, and finds no NULL equal to another: ON CONFLICT can use it as a key.
+    serves: bool,
 }
 
-impl Mode {
-    pub fn of(options: &Options) -> Self {
-        match options.text("mode").map(str::to_lowercase).as_deref() {
-            Some("replace") => Self::Replace,
-            Some("upsert") => Self::Upsert,
-            _ => Self::Append,
+/// Returns the unique indexes of a table, whose name is quoted.
+async fn unique(connection: &mut Connection, table: &str) -> PostgresResult<Vec<Unique>> {
+    let nulls = if connection.version >= 15 { "AND NOT i.indnullsnotdistinct" } else { "" };
+    let sql = format!(
+        "SELECT i.indexrelid, i.indisprimary, i.indimmediate {nulls}, a.attname FROM pg_catalog.pg_index i \
+         CROSS JOIN pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(number, at) \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+         WHERE i.indrelid = {}::pg_catalog.regclass AND k.at <= i.indnkeyatts AND i.indisunique AND i.indisvalid \
+         AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY i.indexrelid, k.at",
+        literal(table)
+    );
+    let mut keys: Vec<(String, Unique)> = Vec::new();
+    for row in connection.execute(&sql).await? {
+        let [Some(index), Some(is_primary), Some(serves), Some(column)] = <[_; 4]>::try_from(row).unwrap_or_default()
+        else {
+            continue;
+        };
+        match keys.last_mut().filter(|(last, _)| *last == index) {
+            Some((_, key)) => key.columns.push(column),
+            None => {
+                let (is_primary, serves) = (is_primary == "t", serves == "t");
+                keys.push((index, Unique { columns: vec![column], is_primary, serves }));
+            }
         }
     }
+    Ok(keys.into_iter().map(|(_, key)| key).collect())
 }
 
-/// Returns the columns of the option `key`. Empty: there is no such option.
+/// Returns the key of a table by which rows are found: `given`, or its primary key.
 ///
 /// # Errors
-/// The rows have no such column.
-pub(super) fn key(options: &Options, rows: &SchemaRef) -> Result<Vec<String>> {
-    let Some(text) = options.text("key") else { return Ok(Vec::new()) };
-    let column = |name: &str| {
-        let name = name.trim();
-        let is_quoted = name.len() > 1 && name.starts_with('"') && name.ends_with('"');
-        let exact = if is_quoted { name[1..name.len() - 1].replace("\"\"", "\"") } else { name.to_lowercase() };
-        match rows.field_with_name(&exact).or_else(|_| rows.field_with_name(name)) {
-            Ok(field) => Ok(field.name().clone()),
-            Err(_) => plan_err!("the key has the column '{name}', which the rows do not have"),
-        }
-    };
-    text.split(',').map(column).collect()
-}
-
-/// Returns the key of a table by which rows are replaced: `given`, or its primary key.
-///
-/// # Errors
-/// No unique index of the table has exactly these columns, or the rows lack one of them.
+/// There is none, or the rows lack one of its columns.
 pub(super) async fn key_of(
     connection: &mut Connection,
     relation: &Relation,
     given: Vec<String>,
     rows: &SchemaRef,
 ) -> Result<Vec<String>> {
-    let sql = format!(
-        "SELECT i.indexrelid, i.indisprimary, a.attname FROM pg_catalog.pg_index i \
-         CROSS JOIN pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(number, at) \
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
-         WHERE i.indrelid = {}::pg_catalog.regclass AND k.at <= i.indnkeyatts AND i.indisunique AND i.indisvalid AND i.indimmediate \
-         AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY i.indexrelid, k.at",
-        literal(&relation.quoted())
-    );
-    let mut keys: Vec<(String, bool, Vec<String>)> = Vec::new();
-    for row in connection.execute(&sql).await? {
-        let [Some(index), Some(is_primary), Some(column)] = <[_; 3]>::try_from(row).unwrap_or_default() else {
-            continue;
-        };
-        match keys.last_mut().filter(|(last, ..)| *last == index) {
-            Some((.., columns)) => columns.push(column),
-            None => keys.push((index, is_primary == "t", vec![column])),
-        }
-    }
     let table = relation.quoted();
-    let key = match given.is_empty() {
-        true => {
-            let primary = keys.into_iter().find(|(_, is_primary, _)| *is_primary);
-            let (.., columns) = primary.ok_or_else(|| {
-                plan_datafusion_err!("{table} has no primary key by which rows could be replaced: name a unique one with OPTIONS (key '…')")
-            })?;
-            columns
-        }
-        false => {
-            let sorted = |columns: &[String]| {
-                let mut sorted = columns.to_vec();
-                sorted.sort();
-                sorted
-            };
-            if !keys.iter().any(|(.., columns)| sorted(columns) == sorted(&given)) {
-                let known: Vec<String> = keys.iter().map(|(.., columns)| format!("({})", columns.join(", "))).collect();
-                let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
-                return plan_err!(
-                    "no unique index of {table} has exactly the columns ({}), by which rows are to be replaced; there are: {known}",
-                    given.join(", ")
-                );
-            }
-            given
-        }
+    let primary = match given.is_empty() {
+        true => unique(connection, &table).await?.into_iter().find(|key| key.is_primary),
+        false => None,
     };
-    match key.iter().find(|column| rows.field_with_name(column).is_err()) {
-        Some(missing) => plan_err!("the rows have no column {missing}, which is part of the key of {table}"),
-        None => Ok(key),
+    load::key_of(given, primary.map(|key| key.columns), &table, rows)
+}
+
+/// How rows of a target with the keys of new rows are found.
+pub(super) struct Keyed<'a> {
+    pub mode: Mode,
+    /// The target, quoted.
+    pub table: &'a str,
+    pub columns: Vec<String>,
+    pub key: &'a [String],
+    /// The name, quoted, of a table that the transaction may make.
+    pub gathered: &'a str,
+}
+
+impl Keyed<'_> {
+    /// Moves the rows of the queries `selects` into the target, in the transaction that is open. Rows whose key has a NULL match none.
+    ///
+    /// # Errors
+    /// Two of them have one key, or the server refuses them.
+    pub async fn moved(&self, connection: &mut Connection, selects: &[String]) -> Result<()> {
+        let Self { table, key, .. } = self;
+        let all = selects.join(" UNION ALL ");
+        if all.is_empty() {
+            return Ok(());
+        }
+        let sorted = |columns: &[String]| {
+            let mut sorted = columns.to_vec();
+            sorted.sort();
+            sorted
+        };
+        let known = unique(connection, table).await?;
+        if !known.iter().any(|unique| unique.serves && sorted(&unique.columns) == sorted(key)) {
+            return self.gathered(connection, &all).await;
+        }
+        // In one statement the server refuses two rows of one key, wherever they are staged.
+        let mut set: Vec<String> = self.others().iter().map(|name| format!("{name} = EXCLUDED.{name}")).collect();
+        if self.mode == Mode::Upsert {
+            set.extend(self.defaults(connection).await?);
+        }
+        let does = if set.is_empty() { "NOTHING".to_string() } else { format!("UPDATE SET {}", set.join(", ")) };
+        let names = quoted_all(&self.columns);
+        let sql = format!("INSERT INTO {table} ({names}) {all} ON CONFLICT ({}) DO {does}", quoted_all(key));
+        connection.execute(&sql).await.map(|_| ()).map_err(|error| explained(error, key).into())
+    }
+
+    /// Without a unique index: no writer of the target gets between the search and the insertion.
+    async fn gathered(&self, connection: &mut Connection, all: &str) -> Result<()> {
+        let Self { table, key, gathered, .. } = self;
+        let names = quoted_all(&self.columns);
+        connection.execute(&format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")).await?;
+        // It has the target's types and collations.
+        connection.execute(&format!("CREATE TABLE {gathered} AS SELECT {names} FROM {table} WITH NO DATA")).await?;
+        connection.execute(&format!("INSERT INTO {gathered} ({names}) {all}")).await?;
+        let keys: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+        let present: Vec<String> = keys.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+        let twins = format!(
+            "SELECT {0} FROM {gathered} WHERE {1} GROUP BY {0} HAVING pg_catalog.count(*) > 1 LIMIT 1",
+            keys.join(", "),
+            present.join(" AND ")
+        );
+        if let Some(values) = connection.execute(&twins).await?.into_iter().next() {
+            let values: Vec<String> = values.into_iter().map(Option::unwrap_or_default).collect();
+            return exec_err!("{}", load::twins(key, &values));
+        }
+        connection.execute(&format!("ANALYZE {gathered}")).await?;
+        let same: Vec<String> = keys.iter().map(|name| format!("t.{name} = n.{name}")).collect();
+        let same = same.join(" AND ");
+        let insert = format!("INSERT INTO {table} ({names}) SELECT {names} FROM {gathered} AS n");
+        match self.mode {
+            Mode::Merge => {
+                let set: Vec<String> = self.others().iter().map(|name| format!("{name} = n.{name}")).collect();
+                if !set.is_empty() {
+                    let update =
+                        format!("UPDATE {table} AS t SET {} FROM {gathered} AS n WHERE {same}", set.join(", "));
+                    connection.execute(&update).await?;
+                }
+                let missing = format!("{insert} WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same})");
+                connection.execute(&missing).await?;
+            }
+            _ => {
+                connection.execute(&format!("DELETE FROM {table} AS t USING {gathered} AS n WHERE {same}")).await?;
+                connection.execute(&insert).await?;
+            }
+        }
+        connection.execute(&format!("DROP TABLE {gathered}")).await?;
+        Ok(())
+    }
+
+    /// The columns of the load that are not of the key, quoted.
+    fn others(&self) -> Vec<String> {
+        self.columns.iter().filter(|name| !self.key.contains(name)).map(|name| quoted(name)).collect()
+    }
+
+    /// The columns that the load lacks get their defaults, but for the numbers that the server counts.
+    async fn defaults(&self, connection: &mut Connection) -> Result<Vec<String>> {
+        let sql = format!(
+            "SELECT a.attname FROM pg_catalog.pg_attribute a \
+             LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+             WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attidentity = '' \
+             AND coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') NOT LIKE 'nextval(%' ORDER BY a.attnum",
+            literal(self.table)
+        );
+        let all = connection.execute(&sql).await?.into_iter().flatten().flatten();
+        Ok(all.filter(|name| !self.columns.contains(name)).map(|name| format!("{} = DEFAULT", quoted(&name))).collect())
     }
 }
 
+pub(super) fn quoted_all(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
 /// The error of an upsert: two rows of one key.
-pub(super) fn explained(error: PostgresError, key: &[String]) -> PostgresError {
+fn explained(error: PostgresError, key: &[String]) -> PostgresError {
     match error {
         PostgresError::Refused(refusal) if refusal.code == "21000" => {
-            let message = format!("two rows of the load have the same key ({}): which one is to stay?", key.join(", "));
+            let message = load::twins(key, &[]);
             PostgresError::Refused(Box::new(Refusal { message, detail: None, hint: None, ..*refusal }))
         }
         other => other,

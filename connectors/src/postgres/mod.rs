@@ -36,6 +36,7 @@ mod tls;
 mod types;
 mod wire;
 
+use crate::{load as load_options, server};
 use async_trait::async_trait;
 use bounds::Bounds;
 use catalog::PostgresCatalog;
@@ -66,56 +67,29 @@ pub struct Postgres {
     bounds: Bounds,
 }
 
-const QUERY: &str = "query";
+const QUERY: &str = server::QUERY.name;
 /// PostgreSQL has no more.
 const MOST_CONNECTIONS: u32 = 0x3ffff;
 
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: schema.table.")
         .names_table(),
-    OptionSpec::new(QUERY, OptionKind::Text, "A query whose rows the table has, in place of a table.").names_table(),
+    server::QUERY,
     OptionSpec::new("password", OptionKind::Text, "Of the user; else that of the service or of the password file.")
         .secret(),
-    OptionSpec::new(
-        "auth",
-        OptionKind::Choice(&["password", "iam"]),
-        "Whether the password is given, or a token of AWS's IAM for a database of RDS or Aurora.",
-    )
-    .or("password"),
-    OptionSpec::new(
-        "region",
-        OptionKind::Text,
-        "AWS's region, for auth 'iam'; else that in the host's name, or of AWS's configuration.",
-    ),
+    server::AUTH,
+    server::REGION,
     OptionSpec::new("service", OptionKind::Text, "A section of the service file; else that of PGSERVICE."),
-    OptionSpec::new(
-        "sslmode",
-        OptionKind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
-        "How the connection is protected, as in libpq; prefer where nothing says otherwise.",
-    ),
-    OptionSpec::new("sslrootcert", OptionKind::Text, "File of root certificates in PEM on every node, or system."),
+    server::SSLMODE,
+    server::SSLROOTCERT,
     OptionSpec::new(
         "channel_binding",
         OptionKind::Choice(&["prefer", "require"]),
         "Whether a login without SCRAM over TLS, bound to the server's certificate, is given up.",
     ),
-    OptionSpec::new(
-        "connect_timeout",
-        OptionKind::Integer,
-        "Seconds that the server may take to let us in; 10 by default.",
-    ),
-    OptionSpec::new(
-        "statement_timeout",
-        OptionKind::Integer,
-        "Milliseconds that a query of the server may take; 0: any.",
-    )
-    .or("0"),
-    OptionSpec::new(
-        "connections",
-        OptionKind::Integer,
-        "Most connections of one scan, that of its snapshot among them.",
-    )
-    .or("8"),
+    server::CONNECT_TIMEOUT,
+    server::STATEMENT_TIMEOUT,
+    server::CONNECTIONS,
     OptionSpec::new(
         "max_connections",
         OptionKind::Integer,
@@ -137,17 +111,10 @@ const OPTIONS: &[OptionSpec] = &[
         "What infinite dates and timestamps are: an error, or NULL.",
     )
     .or("error"),
-    OptionSpec::new(
-        "mode",
-        OptionKind::Choice(&["append", "replace", "upsert"]),
-        "What becomes of rows that the target has: they stay, all go, or those with the keys of new rows go.",
-    )
-    .or("append"),
-    OptionSpec::new("key", OptionKind::Text, "Columns by which upsert replaces rows; else the target's primary key.")
-        .names_table(),
-    OptionSpec::new("load", OptionKind::Text, "Name of a COPY's load, which is never loaded twice.").names_table(),
-    OptionSpec::new("pushdown", OptionKind::Choice(&["on", "off"]), "Whether the server filters and limits rows.")
-        .or("on"),
+    load_options::MODE,
+    load_options::KEY,
+    load_options::LOAD,
+    server::PUSHDOWN,
 ];
 
 #[async_trait]
@@ -164,9 +131,7 @@ impl Connector for Postgres {
         let spec = request.table;
         let location = Location::parse(&spec.location)?;
         check_numbers(&spec)?;
-        if spec.options.text("load").is_some() && request.target != Target::Any {
-            return plan_err!("the option 'load' names one load, and a table may get many: it is for COPY … TO");
-        }
+        load_options::check_name(&spec.options, request.target)?;
         match (spec.options.text("table"), spec.options.text(QUERY)) {
             (None, None) => {
                 return plan_err!(
@@ -239,13 +204,9 @@ impl Connector for Postgres {
 }
 
 fn check_numbers(spec: &TableSpec) -> Result<()> {
-    for option in ["connections", "max_connections", "split_bytes", "statement_timeout", "connect_timeout"] {
-        let least = i64::from(option == "connections");
-        if spec.options.integer(option).is_some_and(|number| number < least) {
-            return plan_err!("the option '{option}' is less than {least}");
-        }
-    }
-    Ok(())
+    let least = [("max_connections", 0), ("split_bytes", 0), ("statement_timeout", 0), ("connect_timeout", 0)];
+    server::check_numbers(spec, &[("connections", 1)])?;
+    server::check_numbers(spec, &least)
 }
 
 /// The columns of a table for rows of the columns `given`, which have their names.
@@ -318,10 +279,6 @@ impl PostgresTable {
             }
             _ => Ok(()),
         }
-    }
-
-    fn pushes_down(&self) -> bool {
-        !self.spec.options.text("pushdown").is_some_and(|text| text.eq_ignore_ascii_case("off"))
     }
 
     /// A column of the schema that a condition may be about.
@@ -397,11 +354,7 @@ impl ConnectorTable for PostgresTable {
     }
 
     fn pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let of = |filter: &&Expr| match self.pushes_down() && filter::sent(filter, &Declared(self)).is_some() {
-            true => TableProviderFilterPushDown::Exact,
-            false => TableProviderFilterPushDown::Unsupported,
-        };
-        Ok(filters.iter().map(of).collect())
+        Ok(server::pushdown(&self.spec, filters, |filter| filter::sent(filter, &Declared(self)).is_some()))
     }
 
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>> {
@@ -434,7 +387,7 @@ impl ConnectorTable for PostgresTable {
             select: if wires.is_empty() { "pg_catalog.count(*)".to_string() } else { select.join(", ") },
             from: relation.quoted(),
             conditions: request.filters.iter().map(condition).collect::<Result<_>>()?,
-            limit: request.limit.filter(|_| self.pushes_down()).map(|limit| limit as u64),
+            limit: request.limit.filter(|_| server::pushes_down(&self.spec)).map(|limit| limit as u64),
             wires,
             snapshot: snapshot.id().to_string(),
             ..Query::default()
@@ -456,7 +409,7 @@ impl ConnectorTable for PostgresTable {
     }
 
     fn computes(&self) -> bool {
-        self.pushes_down()
+        server::pushes_down(&self.spec)
     }
 
     async fn scan_fragment(&self, request: FragmentRequest<'_>) -> Result<Option<Arc<dyn Scan>>> {

@@ -15,11 +15,12 @@
 use super::create::Created;
 use super::encode::{Encoder, Fit, staged_type};
 use super::error::PostgresError;
-use super::load::{self, Mode};
+use super::load::{self, Keyed, quoted_all};
 use super::relation::{self, Relation};
 use super::settings::{Location, Settings};
 use super::types::Wire;
 use super::wire::{Canceller, Connection, literal, quoted};
+use crate::load::{self as load_options, Mode};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::{Result, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err};
@@ -167,17 +168,6 @@ impl Target {
         format!("CREATE TABLE {} ({})", self.qualified(), columns.join(", "))
     }
 
-    /// What the rows with keys that are there become.
-    fn on_conflict(&self) -> String {
-        if self.mode() != Mode::Upsert {
-            return String::new();
-        }
-        let others = self.columns.iter().filter(|column| !self.key.contains(&column.name));
-        let set: Vec<String> = others.map(|column| format!("{0} = EXCLUDED.{0}", quoted(&column.name))).collect();
-        let does = if set.is_empty() { "NOTHING".to_string() } else { format!("UPDATE SET {}", set.join(", ")) };
-        format!(" ON CONFLICT ({}) DO {does}", quoted_all(&self.key))
-    }
-
     fn fit(&self) -> Fit {
         if self.is_exact { Fit::Exact } else { Fit::Nearest }
     }
@@ -191,10 +181,6 @@ impl Target {
         };
         Ok(self.columns.iter().zip(&wires).map(column).collect::<Vec<_>>().join(", "))
     }
-}
-
-fn quoted_all(names: &[String]) -> String {
-    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// A key has a value in each of its columns.
@@ -219,7 +205,7 @@ impl PostgresSink {
             false => Mode::of(&table.options),
         };
         let load = table.options.text("load").unwrap_or_default().to_string();
-        let given = load::key(&table.options, &request.schema)?;
+        let given = load_options::key(&table.options, &request.schema)?;
         let mut connection = Connection::open(settings, &canceller).await?;
         if writes == Writes::New {
             let (schema, name) = relation::free(&mut connection, super::name(&table)).await?;
@@ -235,12 +221,7 @@ impl PostgresSink {
                 })
             };
             let mut columns: Vec<TargetColumn> = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
-            if mode == Mode::Upsert && given.is_empty() {
-                return plan_err!(
-                    "a load that replaces rows by a key and creates its table is told the key: use OPTIONS (key '…')"
-                );
-            }
-            let key = if mode == Mode::Upsert { given } else { Vec::new() };
+            let key = load_options::key_of_new(mode, given)?;
             require_values(&mut columns, &key);
             let (mode, is_new) = (mode.into(), true);
             let target =
@@ -270,12 +251,11 @@ impl PostgresSink {
                 not_null: known.not_null,
             })
         };
-        let mut columns: Vec<TargetColumn> = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
+        let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
         let key = match mode {
-            Mode::Upsert => load::key_of(&mut connection, &relation, given, &request.schema).await?,
+            Mode::Upsert | Mode::Merge => load::key_of(&mut connection, &relation, given, &request.schema).await?,
             Mode::Append | Mode::Replace => Vec::new(),
         };
-        require_values(&mut columns, &key);
         let target = Target {
             write: request.write,
             schema: relation.schema,
@@ -350,7 +330,8 @@ impl PostgresSink {
             staged.collect::<Result<_, _>>().map_err(|error| internal_datafusion_err!("{error}"))?;
         let (target, write) = (&self.target, literal(&self.target.write));
         let mut connection = self.connection().await?;
-        connection.execute("BEGIN").await?;
+        // What others have committed before a lock is had is seen behind it.
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         // If nobody comes to commit it, it is not to stand in the way of who tries again.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout TO '60s'").await?;
         let state = format!("SELECT state FROM {} WHERE write = {write} FOR UPDATE", target.loads());
@@ -379,20 +360,20 @@ impl PostgresSink {
             }
             selects.push((table, format!("SELECT {moved} FROM {of}")));
         }
-        let (into, or) = (format!("INSERT INTO {} ({names})", target.qualified()), target.on_conflict());
-        if target.mode() == Mode::Upsert {
-            // In one statement the server refuses two rows of one key, wherever they are staged.
-            let all = selects.into_iter().map(|(_, select)| select).collect::<Vec<_>>().join(" UNION ALL ");
-            if !all.is_empty() {
-                connection
-                    .execute(&format!("{into} {all}{or}"))
-                    .await
-                    .map_err(|error| load::explained(error, &target.key))?;
-            }
+        if target.mode().has_key() {
+            let keyed = Keyed {
+                mode: target.mode(),
+                table: &target.qualified(),
+                columns: target.columns.iter().map(|column| column.name.clone()).collect(),
+                key: &target.key,
+                gathered: &target.in_schema(&format!("{}all", target.prefix())),
+            };
+            let selects: Vec<String> = selects.into_iter().map(|(_, select)| select).collect();
+            keyed.moved(&mut connection, &selects).await?;
         } else {
             for (table, select) in selects {
-                let inserted = connection.execute(&format!("{into} {select}")).await;
-                inserted.map_err(|error| self.of_target(table, error))?;
+                let insert = format!("INSERT INTO {} ({names}) {select}", target.qualified());
+                connection.execute(&insert).await.map_err(|error| self.of_target(table, error))?;
             }
         }
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
@@ -435,11 +416,7 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     fn describe(&self) -> String {
         let is_new = if self.target.is_new { ", new" } else { "" };
-        let mode = match self.target.mode() {
-            Mode::Append => String::new(),
-            Mode::Replace => ", mode=replace".to_string(),
-            Mode::Upsert => format!(", mode=upsert, key=[{}]", self.target.key.join(", ")),
-        };
+        let mode = self.target.mode().shown(&self.target.key);
         format!("table={}{is_new}{mode}", self.target.qualified())
     }
 

@@ -194,7 +194,7 @@ struct Messages {
     begun: usize,
     /// Bytes of the body that are still to come.
     rest: usize,
-    /// Of an error.
+    /// The body of an error, as far as it has come.
     body: Vec<u8>,
 }
 

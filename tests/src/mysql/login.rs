@@ -71,7 +71,7 @@ async fn passwords_and_certificates_let_in() {
     for (location, words) in [
         (format!("mysql://app:{SECRET}@127.0.0.1:{port}/shop"), "has a password"),
         (format!("mysql://127.0.0.1:{port}/shop"), "as which user"),
-        (format!("mysql://app@127.0.0.1:{port}"), "names no database"),
+        (format!("mysql://app@127.0.0.1:{port}"), "names no database, and the table t neither"),
         (format!("mysql://app@127.0.0.1:{port}/nowhere"), "nowhere"),
         ("mysql://app@127.0.0.1:1/shop".to_string(), "cannot be reached"),
         ("mysql://app@no.such.host.invalid/shop".to_string(), "no.such.host.invalid"),

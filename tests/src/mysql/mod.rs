@@ -1,7 +1,10 @@
 //! Tables STORED AS MYSQL, each test against a MariaDB server of its own.
 
+mod catalog;
+mod load;
 mod login;
 mod pushdown;
+mod query;
 mod read;
 mod write;
 

@@ -5,7 +5,7 @@ use crate::cluster::wait_until_gone;
 use std::process::Command;
 use std::time::Duration;
 
-const LEFT: &str = "SELECT count(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'shop' AND TABLE_NAME LIKE 'windlass\\_%' \
+pub(super) const LEFT: &str = "SELECT count(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'shop' AND TABLE_NAME LIKE 'windlass\\_%' \
     AND TABLE_NAME <> 'windlass_loads'";
 
 /// What is written is what is read again, of every type, by LOAD DATA and by INSERT.
@@ -172,7 +172,7 @@ async fn a_write_makes_its_target() {
     until(server, &format!("SELECT count(*) {SESSIONS}"), "0").await;
 }
 
-fn killed(pid: u64) {
+pub(super) fn killed(pid: u64) {
     let mut kill = Command::new("kill");
     kill.args(["-9", &pid.to_string()]);
     crate::cluster::succeed(kill);
@@ -208,7 +208,12 @@ async fn an_executor_dies_while_it_writes() {
 }
 
 /// A cluster whose primary is killed as soon as a session of the server does what `begun` says, and that is started again.
-async fn primary_killed(server: &MariaDb, tables: &[&str], statement: &str, begun: &str) -> (Processes, Session) {
+pub(super) async fn primary_killed(
+    server: &MariaDb,
+    tables: &[&str],
+    statement: &str,
+    begun: &str,
+) -> (Processes, Session) {
     let dir = tempfile::tempdir().expect("a folder can be made");
     let at = dir.path().display().to_string();
     let cluster = Processes::shaped(dir, ["2", "2", "1GiB"], &[]);

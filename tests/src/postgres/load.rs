@@ -50,12 +50,10 @@ async fn rows_are_replaced_all_or_by_their_key() {
     let empty = "SELECT CAST(NULL AS INT) AS id, 'x' AS v";
     refused(&session, &copy(server, empty, "t", ", mode 'upsert'"), &["null value in column \"id\""]).await;
     refused(&session, &copy(server, "SELECT * FROM s", "free", ", mode 'upsert'"), &["no primary key", "key"]).await;
-    let wrong = ", mode 'upsert', key 'v'";
-    refused(&session, &copy(server, "SELECT * FROM s", "t", wrong), &["no unique index", "(v)", "there are: (id)"])
-        .await;
     refused(&session, &copy(server, "SELECT * FROM s", "t", ", mode 'upsert', key 'w'"), &["'w'", "rows do not have"])
         .await;
-    refused(&session, &copy(server, "SELECT * FROM s", "t", ", mode 'other'"), &["append, replace, upsert"]).await;
+    refused(&session, &copy(server, "SELECT * FROM s", "t", ", mode 'other'"), &["append, replace, upsert, merge"])
+        .await;
     assert_eq!(scripted(server, count), "6000|2000|6000", "nothing of these");
     done(&session, &[&copy(server, "SELECT 1 AS a, 2 AS b, 'x' AS v", "pair", ", mode 'upsert', key 'a, b'")]).await;
     done(&session, &[&copy(server, "SELECT 1 AS a, 2 AS b, 'y' AS v", "pair", ", mode 'upsert', key 'a, b'")]).await;
@@ -73,6 +71,60 @@ async fn rows_are_replaced_all_or_by_their_key() {
     assert_eq!(scripted(server, "SELECT * FROM t"), "7|seven|");
     refused(&session, "INSERT OVERWRITE t SELECT 1 / (id - 5000), v, v FROM s", &["zero"]).await;
     assert_eq!(scripted(server, "SELECT * FROM t"), "7|seven|", "they are replaced all or not at all");
+    let left =
+        "SELECT count(*) FROM pg_class WHERE relname LIKE 'windlass\\_%\\_%' AND relname NOT LIKE 'windlass_loads%'";
+    assert_eq!(scripted(server, left), "0");
+}
+
+/// Upsert replaces whole rows and merge the columns of the load, with a unique index of the key or without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_merged_by_their_key() {
+    let server = &Postgres::start();
+    scripted(
+        server,
+        "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         CREATE TABLE t (id int PRIMARY KEY, n serial, v text, kept text DEFAULT 'usual', twice int GENERATED ALWAYS AS (id * 2) STORED);
+         INSERT INTO t (id, v, kept) SELECT n, 'old', 'own' FROM generate_series(1, 10) n;
+         CREATE TABLE child (id int REFERENCES t ON DELETE CASCADE); INSERT INTO child VALUES (5);
+         CREATE TABLE many (a int, b text COLLATE blind, v text, w text); CREATE TABLE late (a int PRIMARY KEY DEFERRABLE, v text)",
+    );
+    let session = embedded().await;
+    done(&session, &[STAGES]).await;
+    let load = |query: &str, table: &str, more: &str| copy(server, query, table, &format!(", mode '{more}"));
+    let rows = "SELECT count(*), sum(n), count(*) FILTER (WHERE v = 'new'), string_agg(DISTINCT kept, ' ') FROM t";
+    let new = "SELECT CAST(value AS INT) AS id, 'new' AS v FROM generate_series(10, 11)";
+    done(&session, &[&load(new, "t", "merge'")]).await;
+    // The server counts up for rows that meet others, too: the eleventh has the number 12.
+    assert_eq!(scripted(server, rows), "11|67|2|own usual");
+    assert_eq!(scripted(server, "SELECT kept, n FROM t WHERE id = 10"), "own|10");
+    let other = "SELECT CAST(value AS INT) AS id, 'new' AS v FROM generate_series(1, 10)";
+    done(&session, &[&load(other, "t", "upsert'")]).await;
+    assert_eq!(scripted(server, rows), "11|67|11|usual", "numbers that the server counts stay");
+    assert_eq!(scripted(server, "SELECT count(*) FROM child"), "1", "a row that is updated is not deleted");
+    // The index of the key is checked late, or there is none.
+    done(
+        &session,
+        &[&load("SELECT 1 AS a, 'x' AS v", "late", "merge'"), &load("SELECT 1 AS a, 'y' AS v", "late", "upsert'")],
+    )
+    .await;
+    assert_eq!(scripted(server, "SELECT * FROM late"), "1|y");
+    scripted(
+        server,
+        "INSERT INTO many VALUES (1, 'x', 'old', 'w'), (1, 'x', 'old', 'w'), (NULL, 'x', 'old', 'w'), (2, 'y', 'old', 'w')",
+    );
+    let rows = "SELECT coalesce(a::text, '-'), b, v, coalesce(w, '-') FROM many ORDER BY 1, b COLLATE \"C\", 3";
+    let new = "SELECT 1 AS a, 'X' AS b, 'new' AS v UNION ALL SELECT NULL, 'x', 'new' UNION ALL SELECT NULL, 'x', 'new' UNION ALL SELECT 3, 'z', 'new'";
+    done(&session, &[&load(new, "many", "merge', key 'a, b'")]).await;
+    let merged = "-|x|new|-\n-|x|new|-\n-|x|old|w\n1|x|new|w\n1|x|new|w\n2|y|old|w\n3|z|new|-";
+    assert_eq!(scripted(server, rows), merged);
+    done(&session, &[&load("SELECT 1 AS a, 'X' AS b", "many", "upsert', key 'a, b'")]).await;
+    assert_eq!(scripted(server, "SELECT b, coalesce(v, '-'), coalesce(w, '-') FROM many WHERE a = 1"), "X|-|-");
+    let twice = "SELECT 1 AS a, 'X' AS b, 'new' AS v UNION ALL SELECT 1, 'x', 'new'";
+    for mode in ["upsert', key 'a, b'", "merge', key 'a, b'"] {
+        refused(&session, &load(twice, "many", mode), &["two rows of the load have the same key (a, b) = (1, "]).await;
+    }
+    let same = "SELECT 1 AS id, 'x' AS v UNION ALL SELECT 1, 'y'";
+    refused(&session, &load(same, "t", "merge'"), &["two rows of the load have the same key (id)"]).await;
     let left =
         "SELECT count(*) FROM pg_class WHERE relname LIKE 'windlass\\_%\\_%' AND relname NOT LIKE 'windlass_loads%'";
     assert_eq!(scripted(server, left), "0");

@@ -264,7 +264,7 @@ async fn a_lost_connection_is_tried_again() {
     }
 }
 
-/// Who does not wait for an answer ends the query of the server.
+/// A client that waits for its answer no longer ends the query on the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_statement_ends_on_the_server() {
     let server = &Postgres::start();

@@ -19,13 +19,13 @@ pub struct Copy {
     /// Secret that has the target's credentials, from CREATE SECRET.
     #[arg(long, value_name = "NAME")]
     pub secret: Option<String>,
-    /// What becomes of rows that the target has already (PostgreSQL).
+    /// What becomes of rows that the target has already (PostgreSQL, MySQL).
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
-    /// Columns by which rows are replaced, with commas [default: the target's primary key].
+    /// Columns by which upsert and merge find rows, with commas [default: the target's primary key].
     #[arg(long, value_name = "COLUMNS", requires = "mode")]
     pub key: Option<String>,
-    /// Name of the load: a load that is in the target already is not loaded again (PostgreSQL).
+    /// Name of the load: a load that is in the target already is not loaded again (PostgreSQL, MySQL).
     #[arg(long, value_name = "ID")]
     pub load_id: Option<String>,
     /// Format of the files that are read [default: by their names].
@@ -57,6 +57,8 @@ pub enum Mode {
     Append,
     /// All rows of the target are replaced.
     Replace,
-    /// Those with the keys of new rows are replaced.
+    /// Those with the keys of new rows are replaced as wholes: columns that the load lacks get their defaults.
     Upsert,
+    /// Those with the keys of new rows get their values, and keep the columns that the load lacks.
+    Merge,
 }
