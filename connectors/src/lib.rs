@@ -7,7 +7,7 @@
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
 //! | services of AWS | `aws` |
-//! | tables of databases | `rds`, `server`, `load`, `conditions`, `mysql`, `postgres`, `dynamodb` |
+//! | tables of databases | `rds`, `server`, `load`, `conditions`, `fragments`, `mysql`, `postgres`, `dynamodb` |
 
 pub mod archive;
 #[cfg(feature = "dynamodb")]
@@ -16,6 +16,8 @@ mod aws;
 mod conditions;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod fragments;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod load;
 #[cfg(feature = "mysql")]

@@ -44,6 +44,8 @@ mod etcd;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod fragments;
+#[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod meta_stores;

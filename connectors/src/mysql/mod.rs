@@ -12,7 +12,7 @@
 //! | `relation`, `types` | what the server's information schema says of a table, and what its columns are here |
 //! | `query` | tables whose rows are those of a query |
 //! | `snapshot`, `scan`, `decode` | reading, and who sees which state |
-//! | `filter` | conditions that the server computes |
+//! | `filter`, `fragment` | conditions, joins, groups and first rows that the server computes |
 //! | `keys` | keys that the server enforces |
 //! | `sink`, `target`, `stage`, `encode`, `publish`, `load` | writing |
 
@@ -21,6 +21,7 @@ mod decode;
 mod encode;
 mod error;
 mod filter;
+mod fragment;
 mod keys;
 mod load;
 mod publish;
@@ -39,7 +40,7 @@ use crate::{load as load_options, server};
 use async_trait::async_trait;
 use catalog::MysqlCatalog;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
+use datafusion::common::{Constraints, DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use filter::{Columns, Known};
 use keys::Relied;
@@ -51,8 +52,8 @@ use snapshot::{Guard, Mode, Statements};
 use std::sync::Arc;
 use types::{Choices, Wire, is_text};
 use windlass_engine::connector::{
-    Connector, ConnectorCatalog, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest,
-    TableRequest, TableSpec, Target,
+    Connector, ConnectorCatalog, ConnectorTable, Encoded, FragmentRequest, OptionKind, OptionSpec, Scan, ScanRequest,
+    Sink, SinkRequest, TableRequest, TableSpec, Target,
 };
 use wire::{Connection, Killer, quoted};
 
@@ -262,6 +263,19 @@ impl MysqlTable {
         Ok(Arc::new(self.location.settings(&self.spec).await?))
     }
 
+    async fn relation(&self, connection: &mut Connection) -> Result<Relation> {
+        Ok(match self.spec.options.text(QUERY) {
+            Some(query) => query::described(connection, query).await?,
+            None => Relation::find(connection, name(&self.spec), self.database()).await?,
+        })
+    }
+
+    /// What must hold of the state that is read, if a plan relies on these keys.
+    fn relied(&self, relation: &Relation, keys: Option<&Constraints>) -> Option<Relied> {
+        let keys = keys.filter(|_| relation.query.is_none())?;
+        Some(Relied::new((&relation.database, &relation.name), &self.schema, keys))
+    }
+
     fn database(&self) -> Option<&str> {
         self.location.database.as_deref()
     }
@@ -363,10 +377,7 @@ impl ConnectorTable for MysqlTable {
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>> {
         let settings = self.settings().await?;
         let mut connection = Connection::open(&settings, &self.killer).await?;
-        let relation = match self.spec.options.text(QUERY) {
-            Some(query) => query::described(&mut connection, query).await?,
-            None => Relation::find(&mut connection, name(&self.spec), self.database()).await?,
-        };
+        let relation = self.relation(&mut connection).await?;
         let column = |field: &Arc<Field>| {
             let known = relation.column(field.name()).ok_or_else(|| unknown(&self.spec, field.name()))?;
             let read = known.kind.read_as(field.data_type(), choices(&self.spec), &quoted(&known.name));
@@ -404,21 +415,28 @@ impl ConnectorTable for MysqlTable {
                 Some(Arc::new(Guard::Locked(locked)))
             }
         };
-        let relied = request.keys.filter(|_| relation.query.is_none());
-        let relied = relied.map(|keys| Relied::new((&relation.database, &relation.name), &self.schema, keys));
         let query = Query {
-            relied,
+            relied: self.relied(&relation, request.keys).into_iter().collect(),
             select: if wires.is_empty() { "COUNT(*)".to_string() } else { select.join(", ") },
             from: relation.quoted(),
             conditions,
             limit,
             wires,
             mark: guard.as_ref().map(|guard| guard.name().to_string()).unwrap_or_default(),
+            ..Query::default()
         };
         let planned =
             Some(Planned { cut, rows: relation.rows, bytes: relation.bytes, distinct: relation.distinct, guard });
         let (table, killer) = (Arc::clone(&self.spec), self.killer.clone());
         Ok(Arc::new(MysqlScan { table, schema: request.schema, query, killer, planned }))
+    }
+
+    fn computes(&self) -> bool {
+        server::pushes_down(&self.spec)
+    }
+
+    async fn scan_fragment(&self, request: FragmentRequest<'_>) -> Result<Option<Arc<dyn Scan>>> {
+        self.computed(request).await
     }
 
     fn has_defaults(&self) -> bool {

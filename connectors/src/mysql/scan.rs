@@ -49,8 +49,12 @@ pub(super) struct Query {
     #[prost(string, tag = "6")]
     pub mark: String,
     /// The keys that must hold of the state that is read.
-    #[prost(message, optional, tag = "7")]
-    pub relied: Option<Relied>,
+    #[prost(message, repeated, tag = "7")]
+    pub relied: Vec<Relied>,
+    #[prost(string, repeated, tag = "8")]
+    pub group_by: Vec<String>,
+    #[prost(string, repeated, tag = "9")]
+    pub order_by: Vec<String>,
 }
 
 /// The part of a table that one task reads.
@@ -72,6 +76,12 @@ impl Query {
         let conditions: Vec<&str> = self.conditions.iter().map(String::as_str).chain(range).collect();
         if !conditions.is_empty() {
             sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
+        }
+        if !self.group_by.is_empty() {
+            sql.push_str(&format!(" GROUP BY {}", self.group_by.join(", ")));
+        }
+        if !self.order_by.is_empty() {
+            sql.push_str(&format!(" ORDER BY {}", self.order_by.join(", ")));
         }
         if let Some(limit) = self.limit {
             sql.push_str(&format!(" LIMIT {limit}"));
@@ -252,10 +262,10 @@ impl Opening {
 
     /// Behind the beginning of the state that is read.
     async fn check_keys(&self, connection: &mut Connection) -> Result<()> {
-        match &self.query.relied {
-            Some(relied) => Ok(relied.check(connection).await?),
-            None => Ok(()),
+        for relied in &self.query.relied {
+            relied.check(connection).await?;
         }
+        Ok(())
     }
 
     /// Connections that see the same state.

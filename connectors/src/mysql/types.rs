@@ -252,7 +252,7 @@ impl ServerType {
     }
 
     /// Letters or bytes that a text may have, as the parentheses behind its type say.
-    fn length(&self) -> u32 {
+    pub fn length(&self) -> u32 {
         self.full.split(['(', ')']).nth(1).and_then(|length| length.parse().ok()).unwrap_or(u32::MAX)
     }
 

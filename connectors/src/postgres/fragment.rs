@@ -6,8 +6,7 @@
 //! | least and greatest values, orders | of the same, texts in UTF-8 | the same total order, and NULL where the statement puts it |
 //! | sums | of whole numbers, and decimals | exact, in a type that holds them all |
 //!
-//! Tables stand in the query as subqueries whose columns have names of their own, so nothing is told by where it comes from. One of them, whose rows come out once or
-//! go into one group, is cut into splits by places: the condition of a split is on its `ctid`.
+//! One of the tables, whose rows come out once or go into one group, is cut into splits by places: the condition of a split is on its `ctid`.
 
 use super::filter::{self, Columns};
 use super::relation::Relation;
@@ -15,6 +14,7 @@ use super::scan::{Planned, PostgresScan, Query, by_places, split_count};
 use super::types::{Wire, is_text};
 use super::wire::{Connection, quoted};
 use super::{Declared, Found, PostgresTable, choices, expected};
+use crate::fragments::{self, Dialect, Expression};
 use crate::server;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{JoinType, Result};
@@ -22,23 +22,19 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use windlass_engine::connector::{
-    ColumnId, Fragment, FragmentOutput, FragmentRequest, FragmentTable, Part, Scan, SortKey, Source, Split,
+    Fragment, FragmentOutput, FragmentRequest, FragmentTable, Part, Scan, SortKey, Source, Split,
 };
 
 impl PostgresTable {
     /// Returns the scan of a fragment whose first table this is, if the server computes it.
     pub(super) async fn computed(&self, request: FragmentRequest<'_>) -> Result<Option<Arc<dyn Scan>>> {
         let fragment = request.fragment;
-        let Some(tables) =
-            fragment.source.tables().into_iter().map(|table| self.beside(table)).collect::<Option<Vec<_>>>()
-        else {
-            return Ok(None);
-        };
+        let tables = fragment.source.tables().into_iter().map(|table| self.beside(table)).collect::<Option<Vec<_>>>();
+        let Some(tables) = tables else { return Ok(None) };
         let presumed: Vec<Declared<'_>> = tables.iter().map(|(_, table)| Declared(table)).collect();
         let leaves = tables.iter().zip(&presumed);
         let leaves = leaves.map(|((table, _), columns)| Leaf { table, columns, relation: None, is_utf8: true });
-        let leaves: Vec<Leaf<'_>> = leaves.collect();
-        if query(fragment, &leaves, None).is_none() {
+        if (Leaves { all: leaves.collect(), cut: None }).query(fragment).is_none() {
             return Ok(None);
         }
         let settings = self.settings().await?;
@@ -59,11 +55,11 @@ impl PostgresTable {
             relation: Some(found.relation),
             is_utf8,
         });
-        let leaves: Vec<Leaf<'_>> = leaves.collect();
         let blocks = |relation: &Relation| relation.blocks.as_ref().map(|blocks| blocks.iter().sum());
         let blocks: Vec<Option<u64>> = relations.iter().map(blocks).collect();
         let cut = cut(&fragment.source, &blocks);
-        let Some(query) = query(fragment, &leaves, cut) else { return Ok(None) };
+        let leaves = Leaves { all: leaves.collect(), cut };
+        let Some(query) = leaves.query(fragment) else { return Ok(None) };
         let query = Query { snapshot: snapshot.id().to_string(), ..query };
         let expected_of_all = expected(&mut connection, &query.sql("")).await?;
         if let FragmentOutput::Rows { first: None, .. } = fragment.output
@@ -97,78 +93,19 @@ impl PostgresTable {
 }
 
 /// Whether the server sends less for a join than for its tables, as far as it knows.
-async fn is_smaller(connection: &mut Connection, joined: Option<(u64, u64)>, leaves: &[Leaf<'_>]) -> Result<bool> {
+async fn is_smaller(connection: &mut Connection, joined: Option<(u64, u64)>, leaves: &Leaves<'_>) -> Result<bool> {
     let bytes = |(rows, width): (u64, u64)| rows.saturating_mul(width);
     let mut apart = 0_u64;
-    for leaf in leaves {
-        let Some(sql) = leaf.text(&leaf.columns_by_id(), false) else { return Ok(false) };
+    for leaf in &leaves.all {
+        let Some(sql) = leaf.apart() else { return Ok(false) };
         let Some(of_leaf) = expected(connection, &sql).await? else { return Ok(false) };
         apart = apart.saturating_add(bytes(of_leaf));
     }
     Ok(joined.is_some_and(|joined| bytes(joined) <= apart))
 }
 
-/// A table of a fragment.
-struct Leaf<'a> {
-    table: &'a FragmentTable,
-    /// What conditions may be about.
-    columns: &'a dyn Columns,
-    /// Once the server has been asked.
-    relation: Option<&'a Relation>,
-    is_utf8: bool,
-}
-
-/// A column of a leaf, under its name in the query.
-struct Column {
-    name: String,
-    kind: DataType,
-    wire: Wire,
-    /// Its NULLs are those of the server.
-    is_exact: bool,
-    is_deterministic: bool,
-    is_utf8: bool,
-}
-
-/// A query that computes all of a fragment in one split. The leaf `cut`, if any, can be cut by its `ctid`.
-///
-/// `None`: for some rows the server's answer would be another one, or is not read.
-fn query(fragment: &Fragment, leaves: &[Leaf<'_>], cut: Option<usize>) -> Option<Query> {
-    let columns: HashMap<ColumnId, Column> = leaves.iter().flat_map(Leaf::columns_by_id).collect();
-    let mut texts = Texts { leaves, columns: &columns, cut, next: 0 };
-    let from = texts.source(&fragment.source)?;
-    let of = |id: &ColumnId| columns.get(id);
-    let (mut select, mut group_by, mut order_by, mut limit) = (Vec::new(), Vec::new(), Vec::new(), None);
-    match &fragment.output {
-        FragmentOutput::Rows { columns: ids, first } => {
-            let outputs = ids.iter().map(of).collect::<Option<Vec<_>>>()?;
-            select.extend(outputs.iter().map(|column| (column.wire.read(&column.name), column.wire.clone())));
-            if let Some(first) = first {
-                for key in &first.keys {
-                    order_by.push(ordered(of(&key.column)?, key)?);
-                }
-                // Rows that are equal in all of this are the same rows: a split that is read again has the same ones.
-                order_by.extend(outputs.iter().map(|column| column.tie()));
-                limit = Some(first.rows as u64);
-            }
-        }
-        FragmentOutput::Groups { keys, parts } => {
-            for (at, key) in keys.iter().enumerate() {
-                select.push(of(key)?.key()?);
-                group_by.push((at + 1).to_string());
-            }
-            for (part, field) in parts.iter().zip(fragment.schema.fields().iter().skip(keys.len())) {
-                select.push(aggregate(part, &of, field.data_type())?);
-            }
-        }
-    }
-    let (select, wires): (Vec<String>, Vec<Wire>) = select.into_iter().unzip();
-    let select = select.join(", ");
-    let wires = wires.iter().map(Wire::to_string).collect();
-    Some(Query { select, from, limit, wires, group_by, order_by, ..Query::default() })
-}
-
-/// The leaf whose rows come out at most once each, and are not missed where there is no match: its parts have the parts of the answer. `blocks`: how large each leaf
-/// is, if it has places.
+/// The table whose rows come out at most once each, and are not missed where there is no match: its parts have the parts of the answer. `blocks`: how large each
+/// table is, if it has places.
 fn cut(source: &Source, blocks: &[Option<u64>]) -> Option<usize> {
     fn of(source: &Source, blocks: &[Option<u64>], next: &mut usize) -> Option<usize> {
         match source {
@@ -191,14 +128,38 @@ fn cut(source: &Source, blocks: &[Option<u64>]) -> Option<usize> {
     of(source, blocks, &mut 0)
 }
 
-impl Leaf<'_> {
-    /// Those that are read, and understood.
-    fn columns_by_id(&self) -> HashMap<ColumnId, Column> {
-        let columns = self.table.columns.iter();
-        columns.filter_map(|(id, at)| Some((*id, self.column(*id, *at)?))).collect()
-    }
+/// A table of a fragment.
+struct Leaf<'a> {
+    table: &'a FragmentTable,
+    /// What conditions may be about.
+    columns: &'a dyn Columns,
+    /// Once the server has been asked.
+    relation: Option<&'a Relation>,
+    is_utf8: bool,
+}
 
-    fn column(&self, id: ColumnId, at: usize) -> Option<Column> {
+/// All of them, and the one that is cut.
+struct Leaves<'a> {
+    all: Vec<Leaf<'a>>,
+    cut: Option<usize>,
+}
+
+/// A column of a leaf.
+struct Column {
+    /// In the query, quoted.
+    name: String,
+    /// In the leaf, quoted.
+    own: String,
+    kind: DataType,
+    wire: Wire,
+    /// Its NULLs are those of the server.
+    is_exact: bool,
+    is_deterministic: bool,
+    is_utf8: bool,
+}
+
+impl Leaf<'_> {
+    fn column(&self, name: &str, at: usize) -> Option<Column> {
         let schema = self.table.table.schema();
         let field = schema.fields().get(at)?;
         let known = self.columns.column(field.name());
@@ -210,7 +171,8 @@ impl Leaf<'_> {
             None => Wire::Text,
         };
         Some(Column {
-            name: quoted(&format!("c{id}")),
+            name: quoted(name),
+            own: quoted(field.name()),
             kind: field.data_type().clone(),
             wire,
             is_exact: known.is_some(),
@@ -219,16 +181,7 @@ impl Leaf<'_> {
         })
     }
 
-    /// As a table after FROM, with the columns `names`.
-    fn text(&self, names: &HashMap<ColumnId, Column>, is_cut: bool) -> Option<String> {
-        let schema = self.table.table.schema();
-        let column = |(id, at): &(ColumnId, usize)| {
-            Some(format!("{} AS {}", quoted(schema.fields().get(*at)?.name()), names.get(id)?.name))
-        };
-        let mut select = self.table.columns.iter().map(column).collect::<Option<Vec<_>>>()?;
-        if is_cut {
-            select.push("ctid AS ctid".to_string());
-        }
+    fn text(&self, mut select: Vec<String>) -> Option<String> {
         if select.is_empty() {
             select.push("1 AS one".to_string());
         }
@@ -239,47 +192,94 @@ impl Leaf<'_> {
             if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         Some(format!("(SELECT {} FROM {from}{conditions})", select.join(", ")))
     }
+
+    /// The query by which it would be read alone.
+    fn apart(&self) -> Option<String> {
+        let column = |(_, at): &(usize, usize)| Some(self.column("", *at)?.own);
+        let all = self.text(self.table.columns.iter().map(column).collect::<Option<Vec<_>>>()?)?;
+        Some(format!("SELECT * FROM {all} AS t"))
+    }
 }
 
-struct Texts<'a> {
-    leaves: &'a [Leaf<'a>],
-    columns: &'a HashMap<ColumnId, Column>,
-    cut: Option<usize>,
-    /// The number of the next leaf.
-    next: usize,
+impl Leaves<'_> {
+    fn query(&self, fragment: &Fragment) -> Option<Query> {
+        let fragments::Text { select, from, group_by, order_by, limit } = fragments::text(fragment, self)?;
+        let (select, wires): (Vec<String>, Vec<Wire>) = select.into_iter().unzip();
+        let (select, wires) = (select.join(", "), wires.iter().map(Wire::to_string).collect());
+        Some(Query { select, from, limit, wires, group_by, order_by, ..Query::default() })
+    }
 }
 
-impl Texts<'_> {
-    /// What stands after FROM.
-    fn source(&mut self, source: &Source) -> Option<String> {
-        let join = match source {
-            Source::Table(_) => {
-                let at = self.next;
-                self.next += 1;
-                let text = self.leaves.get(at)?.text(self.columns, self.cut == Some(at))?;
-                return Some(format!("{text} AS t{at}"));
-            }
-            Source::Join(join) => join,
-        };
-        let first = self.next;
-        let (left, right) = (self.source(&join.left)?, self.source(&join.right)?);
-        let pair = |(left, right): &(ColumnId, ColumnId)| equal(self.columns.get(left)?, self.columns.get(right)?);
-        let on = join.on.iter().map(pair).collect::<Option<Vec<_>>>()?.join(" AND ");
-        let joined = |words: &str| Some(format!("({left} {words} {right} ON {on})"));
-        let those = |of: &str, that: &str, not: &str| {
-            Some(format!("(SELECT * FROM {of} WHERE {not}EXISTS (SELECT 1 FROM {that} WHERE {on})) AS s{first}"))
-        };
-        match join.kind {
-            JoinType::Inner => joined("JOIN"),
-            JoinType::Left => joined("LEFT JOIN"),
-            JoinType::Right => joined("RIGHT JOIN"),
-            JoinType::Full => joined("FULL JOIN"),
-            JoinType::LeftSemi => those(&left, &right, ""),
-            JoinType::LeftAnti => those(&left, &right, "NOT "),
-            JoinType::RightSemi => those(&right, &left, ""),
-            JoinType::RightAnti => those(&right, &left, "NOT "),
-            _ => None,
+impl Dialect for Leaves<'_> {
+    type Wire = Wire;
+    type Column = Column;
+
+    fn column(&self, table: usize, name: String, at: usize) -> Option<Column> {
+        self.all.get(table)?.column(&name, at)
+    }
+
+    fn table(&self, table: usize, _: &FragmentTable, columns: &[(usize, &Column)]) -> Option<String> {
+        let mut select: Vec<String> =
+            columns.iter().map(|(_, column)| format!("{} AS {}", column.own, column.name)).collect();
+        if self.cut == Some(table) {
+            select.push("ctid AS ctid".to_string());
         }
+        self.all.get(table)?.text(select)
+    }
+
+    fn read(&self, column: &Column) -> Expression<Wire> {
+        (column.wire.read(&column.name), column.wire.clone())
+    }
+
+    fn key(&self, column: &Column) -> Option<Expression<Wire>> {
+        match column.wire {
+            // As it is, so that the server may find an index.
+            Wire::Text if column.is_deterministic && column.text().is_some() => Some((column.name.clone(), Wire::Text)),
+            _ => column.value(),
+        }
+    }
+
+    fn aggregate(&self, part: &Part, column: Option<&Column>, kind: &DataType) -> Option<Expression<Wire>> {
+        let least = |name: &str| {
+            let (value, wire) = column.filter(|column| column.kind != DataType::Boolean)?.value()?;
+            Some((format!("pg_catalog.{name}({value})"), wire))
+        };
+        match part {
+            Part::Rows => Some(("pg_catalog.count(*)".to_string(), Wire::Int8)),
+            Part::Values(_) => {
+                let column = column.filter(|column| column.is_exact)?;
+                Some((format!("pg_catalog.count({})", column.name), Wire::Int8))
+            }
+            Part::Min(_) => least("min"),
+            Part::Max(_) => least("max"),
+            Part::Sum(_) => {
+                let wire = if *kind == DataType::Int64 { Wire::Int8 } else { Wire::Numeric };
+                Some((format!("pg_catalog.sum({})", column?.plain()?), wire))
+            }
+        }
+    }
+
+    fn ordered(&self, column: &Column, key: &SortKey) -> Option<String> {
+        let (value, _) = column.value()?;
+        let direction = if key.descending { "DESC" } else { "ASC" };
+        let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
+        Some(format!("{value} {direction} NULLS {nulls}"))
+    }
+
+    fn tie(&self, column: &Column) -> String {
+        column.plain().unwrap_or_else(|| format!("{}::pg_catalog.text COLLATE \"C\"", column.name))
+    }
+
+    fn equal(&self, left: &Column, right: &Column) -> Option<String> {
+        if let (Wire::Uuid, Wire::Uuid, Some(_), Some(_)) = (&left.wire, &right.wire, left.text(), right.text()) {
+            return Some(format!("{} = {}", left.name, right.name));
+        }
+        let (of_left, of_right) = match (left.text(), right.text()) {
+            (Some(left), Some(right)) => (left, right),
+            (None, None) if left.kind == right.kind => (left.plain()?, right.plain()?),
+            _ => return None,
+        };
+        Some(format!("{of_left} = {of_right}"))
     }
 }
 
@@ -307,67 +307,12 @@ impl Column {
         })
     }
 
-    /// Of a group, and how it travels.
-    fn key(&self) -> Option<(String, Wire)> {
-        match self.wire {
-            // As it is, so that the server may find an index.
-            Wire::Text if self.is_deterministic && self.text().is_some() => Some((self.name.clone(), Wire::Text)),
-            _ => self.value(),
-        }
-    }
-
     /// A value that can be ordered, and how it travels.
-    fn value(&self) -> Option<(String, Wire)> {
+    fn value(&self) -> Option<Expression<Wire>> {
         let plain = || {
             let wire = if self.wire == Wire::Oid { Wire::Int8 } else { self.wire.clone() };
             Some((self.plain()?, wire))
         };
         self.text().map(|text| (text, Wire::Text)).or_else(plain)
-    }
-
-    /// An order of values that lets no two of them be equal.
-    fn tie(&self) -> String {
-        self.plain().unwrap_or_else(|| format!("{}::pg_catalog.text COLLATE \"C\"", self.name))
-    }
-}
-
-fn equal(left: &Column, right: &Column) -> Option<String> {
-    if let (Wire::Uuid, Wire::Uuid, Some(_), Some(_)) = (&left.wire, &right.wire, left.text(), right.text()) {
-        return Some(format!("{} = {}", left.name, right.name));
-    }
-    let (of_left, of_right) = match (left.text(), right.text()) {
-        (Some(left), Some(right)) => (left, right),
-        (None, None) if left.kind == right.kind => (left.plain()?, right.plain()?),
-        _ => return None,
-    };
-    Some(format!("{of_left} = {of_right}"))
-}
-
-fn ordered(column: &Column, key: &SortKey) -> Option<String> {
-    let (value, _) = column.value()?;
-    let direction = if key.descending { "DESC" } else { "ASC" };
-    let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
-    Some(format!("{value} {direction} NULLS {nulls}"))
-}
-
-/// An aggregate as text, and how it travels. `kind`: what it is read as.
-fn aggregate<'a>(part: &Part, of: &dyn Fn(&ColumnId) -> Option<&'a Column>, kind: &DataType) -> Option<(String, Wire)> {
-    let least = |name: &str, id: &ColumnId| {
-        let column = of(id).filter(|column| column.kind != DataType::Boolean)?;
-        let (value, wire) = column.value()?;
-        Some((format!("pg_catalog.{name}({value})"), wire))
-    };
-    match part {
-        Part::Rows => Some(("pg_catalog.count(*)".to_string(), Wire::Int8)),
-        Part::Values(id) => {
-            let column = of(id).filter(|column| column.is_exact)?;
-            Some((format!("pg_catalog.count({})", column.name), Wire::Int8))
-        }
-        Part::Min(id) => least("min", id),
-        Part::Max(id) => least("max", id),
-        Part::Sum(id) => {
-            let wire = if *kind == DataType::Int64 { Wire::Int8 } else { Wire::Numeric };
-            Some((format!("pg_catalog.sum({})", of(id)?.plain()?), wire))
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Tables STORED AS MYSQL, each test against a MariaDB server of its own.
 
 mod catalog;
+mod fragments;
 mod load;
 mod login;
 mod pushdown;

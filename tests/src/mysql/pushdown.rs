@@ -4,7 +4,7 @@ use super::*;
 use fastrand::Rng;
 
 /// What is generated for each column, and which literals conditions compare it with.
-const COLUMNS: [(&str, &str, &[&str]); 20] = [
+pub(super) const COLUMNS: [(&str, &str, &[&str]); 20] = [
     ("b", "boolean", &["true", "false"]),
     ("i1", "tinyint", &["0", "-1", "7", "127", "-128"]),
     ("i2", "smallint unsigned", &["0", "1", "7", "65535"]),
@@ -53,7 +53,7 @@ fn literal(kind: &str, value: &str) -> String {
     }
 }
 
-fn condition(random: &mut Rng, depth: u32) -> String {
+pub(super) fn condition(random: &mut Rng, depth: u32) -> String {
     if depth > 0 && random.u32(..3) > 0 {
         let op = if random.bool() { "AND" } else { "OR" };
         let both = format!("({} {op} {})", condition(random, depth - 1), condition(random, depth - 1));
@@ -78,7 +78,7 @@ fn condition(random: &mut Rng, depth: u32) -> String {
     }
 }
 
-fn table(random: &mut Rng) -> String {
+pub(super) fn table(random: &mut Rng) -> String {
     let columns: Vec<String> = COLUMNS.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
     let row = |n: u32, random: &mut Rng| {
         let values = COLUMNS.iter().map(|(_, _, values)| {

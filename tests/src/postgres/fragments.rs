@@ -2,83 +2,8 @@
 
 use super::pushdown::{COLUMNS, condition, in_database, table};
 use super::*;
+use crate::fragments::{Columns, sorted, statement};
 use fastrand::Rng;
-
-/// What a statement does, and the words in the server's SQL that show it.
-fn statement(random: &mut Rng, table: &str) -> (String, &'static str) {
-    let (key, ..) = COLUMNS[random.usize(..COLUMNS.len())];
-    let (second, ..) = COLUMNS[random.usize(..COLUMNS.len())];
-    let filter = if random.bool() { format!(" WHERE {}", condition(random, 1)) } else { String::new() };
-    let mut aggregate = || {
-        let (name, kind, _) = COLUMNS[random.usize(..COLUMNS.len())];
-        let is_number = kind.starts_with("int") || kind.starts_with("numeric");
-        match random.u32(..4) {
-            0 => "count(*)".to_string(),
-            1 => format!("count({name})"),
-            2 if is_number => format!("sum({name})"),
-            2 if kind == "bool" => format!("count({name})"),
-            2 => format!("max({name})"),
-            _ if kind == "bool" => "count(*)".to_string(),
-            _ => format!("min({name})"),
-        }
-    };
-    let (one, two) = (aggregate(), aggregate());
-    let order = if random.bool() { "ASC" } else { "DESC" };
-    let nulls = if random.bool() { "FIRST" } else { "LAST" };
-    match random.u32(..8) {
-        0 => (format!("SELECT {one} AS x, {two} AS y FROM {table}{filter}"), "pg_catalog."),
-        1 => (format!("SELECT {key}, {one} AS x, {two} AS y FROM {table}{filter} GROUP BY {key}"), "GROUP BY 1"),
-        2 => {
-            (format!("SELECT {key}, {second}, {one} AS x FROM {table}{filter} GROUP BY {key}, {second}"), "GROUP BY 1")
-        }
-        3 => {
-            let limit = random.u32(1..30);
-            let order = format!("ORDER BY {key} {order} NULLS {nulls}, n");
-            (format!("SELECT n, {key}, {second} FROM {table}{filter} {order} LIMIT {limit}"), "NULLS")
-        }
-        4 => {
-            let join = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"][random.usize(..4)];
-            let on = format!("a.n = b.n AND a.{key} = b.{key}");
-            (
-                format!(
-                    "SELECT a.n AS x, b.n AS y, b.{second} AS z FROM (SELECT * FROM {table}{filter}) a {join} {table} b ON {on}"
-                ),
-                "JOIN",
-            )
-        }
-        5 => {
-            let join = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"][random.usize(..4)];
-            let on = format!("a.{key} = b.{key}");
-            (
-                format!(
-                    "SELECT a.{second}, count(*) AS x, count(b.n) AS y FROM (SELECT * FROM {table}{filter}) a {join} {table} b ON {on} GROUP BY a.{second}"
-                ),
-                "JOIN",
-            )
-        }
-        6 => {
-            let not = if random.bool() { "NOT " } else { "" };
-            let exists = format!(
-                "{not}EXISTS (SELECT 1 FROM (SELECT * FROM {table}{filter}) b WHERE a.{key} = b.{key} AND b.n < 50)"
-            );
-            (format!("SELECT a.n, a.{second} FROM {table} a WHERE {exists}"), "EXISTS")
-        }
-        _ => {
-            let on = format!("a.{key} = b.{key}");
-            let order = format!("ORDER BY a.{second} {order} NULLS {nulls}, a.n, b.n");
-            (
-                format!("SELECT a.n AS x, b.n AS y, a.{second} FROM {table} a JOIN {table} b ON {on} {order} LIMIT 9"),
-                "NULLS",
-            )
-        }
-    }
-}
-
-fn sorted(rows: &str) -> Vec<&str> {
-    let mut rows: Vec<&str> = rows.lines().collect();
-    rows.sort_unstable();
-    rows
-}
 
 /// `QUERIES` of them, from the seed `QUERIES_FROM` on.
 #[tokio::test(flavor = "multi_thread")]
@@ -103,10 +28,11 @@ async fn random_queries_have_the_same_rows_computed_there_or_here() {
             format!("CREATE EXTERNAL TABLE {name} STORED AS POSTGRES LOCATION '{location}' OPTIONS ({options})");
         done(&session, &[&create]).await;
     }
+    let columns = Columns { all: &COLUMNS, condition: &condition };
     let mut sent: std::collections::BTreeMap<&str, u64> = Default::default();
     for seed in from..from + count {
-        let (here, _) = statement(&mut Rng::with_seed(seed), "kept");
-        let (there, words) = statement(&mut Rng::with_seed(seed), "pushed");
+        let (here, _) = statement(&mut Rng::with_seed(seed), &columns, "kept");
+        let (there, words) = statement(&mut Rng::with_seed(seed), &columns, "pushed");
         match (rows(&session, &here).await, rows(&session, &there).await) {
             (Ok(ours), Ok(theirs)) => assert_eq!(sorted(&theirs), sorted(&ours), "seed {seed}: {there}"),
             (Err(_), Err(_)) => {}
