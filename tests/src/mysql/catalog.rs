@@ -31,13 +31,14 @@ async fn the_databases_of_a_server_are_schemas() {
     scripted(
         server,
         "CREATE DATABASE `Odd base`; CREATE DATABASE hidden; CREATE TABLE hidden.t (n int); CREATE DATABASE empty;
-         GRANT ALL ON `Odd base`.* TO app@'%'; GRANT ALL ON empty.* TO app@'%'; GRANT SELECT ON mysql.time_zone TO app@'%'; CREATE USER reader@'%'; GRANT SELECT ON shop.orders TO reader@'%';
+         GRANT ALL ON `Odd base`.* TO app@'%'; GRANT ALL ON empty.* TO app@'%'; GRANT SELECT ON mysql.time_zone TO app@'%';
          CREATE TABLE orders (id int PRIMARY KEY, customer bigint NOT NULL, total decimal(10, 2), at datetime, state enum('sad', 'ok'),
             secret_ int INVISIBLE);
          INSERT INTO orders (id, customer, total, at, state) SELECT seq, seq % 100, seq / 4.0, '2024-02-29', 'ok' FROM seq_1_to_5000; ANALYZE TABLE orders;
          CREATE TABLE `Odd base`.`Customers` (id bigint PRIMARY KEY, `Name` text) AS SELECT seq AS id, concat('c', seq) AS `Name` FROM seq_0_to_99;
          CREATE TABLE `Odd base`.customers (other int); CREATE VIEW large AS SELECT id, total FROM orders WHERE total > 1000;
-         CREATE TABLE parts (n int PRIMARY KEY) PARTITION BY HASH (n) PARTITIONS 3; CREATE SEQUENCE counted",
+         CREATE TABLE parts (n int PRIMARY KEY) PARTITION BY HASH (n) PARTITIONS 3; CREATE SEQUENCE counted;
+         CREATE USER reader@'%'; GRANT SELECT ON shop.orders TO reader@'%'",
     );
     let session = embedded().await;
     done(
