@@ -69,7 +69,7 @@ mod tests {
             async move {
                 begun.fetch_add(1, Ordering::SeqCst);
                 match goes_on {
-                    Some(goes_on) => Ok(goes_on.await.unwrap()),
+                    Some(goes_on) => goes_on.await.map_err(|error| DataFusionError::External(error.into())),
                     None => exec_err!("the second one"),
                 }
             }

@@ -8,7 +8,7 @@ use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use windlass_engine::Place;
-use windlass_engine::connector::{Options, TableSpec};
+use windlass_engine::connector::{OptionSpec, Options, TableSpec};
 
 const PORT: u16 = 5439;
 const FORM: Form = Form {
@@ -188,11 +188,11 @@ impl<'a> Settings<'a> {
         Ok(place)
     }
 
-    /// The options of the staging bucket. Empty: it is reached as the engine reaches it.
+    /// The options of the staging bucket, as stores name them. Empty: it is reached as the engine reaches it.
     pub fn store_options(&self) -> BTreeMap<String, String> {
         let options = &self.spec.options;
-        let named = STORE_OPTIONS.iter().filter_map(|spec| Some((spec.name.to_string(), text(options, spec.name)?)));
-        let mut named: BTreeMap<String, String> = named.collect();
+        let stored = |spec: &OptionSpec| Some((spec.name.replacen('_', ".", 1), text(options, spec.name)?));
+        let mut named: BTreeMap<String, String> = STORE_OPTIONS.iter().filter_map(stored).collect();
         if !named.contains_key("aws.access_key_id") {
             for of in ["access_key_id", "secret_access_key", "session_token"] {
                 named.extend(self.text(of).map(|value| (format!("aws.{of}"), value)));
@@ -219,7 +219,7 @@ impl<'a> Settings<'a> {
             _ => {
                 return plan_err!(
                     "tables stored as REDSHIFT want the option 'iam_role', the ARN of a role of the warehouse that may read the staging folder, \
-                     or 'default'; else 'aws.access_key_id' and 'aws.secret_access_key'"
+                     or 'default'; else 'aws_access_key_id' and 'aws_secret_access_key'"
                 );
             }
         };

@@ -321,7 +321,9 @@ fn known_columns(name: &Name, rows: &Schema, known: &[ServerColumn]) -> Result<V
     }
     let names = server_names(rows)?;
     // Nobody gives it a value, and the statement would fail at its end.
-    let missing = known.iter().find(|column| column.not_null && !column.has_default && !names.contains(&column.name.to_lowercase()));
+    let missing = known
+        .iter()
+        .find(|column| column.not_null && !column.has_default && !names.contains(&column.name.to_lowercase()));
     if let Some(column) = missing {
         return plan_err!(
             "the column {} of {} is NOT NULL and has no default, and the rows do not have it",

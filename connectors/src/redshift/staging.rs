@@ -24,29 +24,32 @@ use url::Url;
 use windlass_engine::Place;
 use windlass_engine::connector::{OptionKind, OptionSpec};
 
-/// Options of the staging bucket, as tables over files have them.
+/// Options of the staging bucket: those that tables over files have as `aws.…`.
 pub(super) const STORE_OPTIONS: [OptionSpec; 9] = [
-    OptionSpec::new("aws.access_key_id", OptionKind::Text, "Access key of the staging bucket; else AWS's usual ones."),
-    OptionSpec::new("aws.secret_access_key", OptionKind::Text, "Secret that belongs to that key.").secret(),
-    OptionSpec::new("aws.session_token", OptionKind::Text, "Token of temporary credentials.").secret(),
-    OptionSpec::new("aws.region", OptionKind::Text, "Region of the staging bucket."),
-    OptionSpec::new("aws.endpoint", OptionKind::Text, "URL of another server that speaks S3."),
-    OptionSpec::new("aws.allow_http", OptionKind::Boolean, "Whether that URL may be http."),
+    OptionSpec::new("aws_access_key_id", OptionKind::Text, "Access key of the staging bucket; else AWS's usual ones."),
+    OptionSpec::new("aws_secret_access_key", OptionKind::Text, "Secret that belongs to that key.").secret(),
+    OptionSpec::new("aws_session_token", OptionKind::Text, "Token of temporary credentials.").secret(),
+    OptionSpec::new("aws_region", OptionKind::Text, "Region of the staging bucket."),
+    OptionSpec::new("aws_endpoint", OptionKind::Text, "URL of another server that speaks S3."),
+    OptionSpec::new("aws_allow_http", OptionKind::Boolean, "Whether that URL may be http."),
     OptionSpec::new(
-        "aws.virtual_hosted_style_request",
+        "aws_virtual_hosted_style_request",
         OptionKind::Boolean,
         "Whether the bucket is in the host's name.",
     ),
-    OptionSpec::new("aws.skip_signature", OptionKind::Boolean, "Whether requests are not signed."),
-    OptionSpec::new("aws.timeout", OptionKind::Text, "Time that a request to S3 may take, such as 60s."),
+    OptionSpec::new("aws_skip_signature", OptionKind::Boolean, "Whether requests are not signed."),
+    OptionSpec::new("aws_timeout", OptionKind::Text, "Time that a request to S3 may take, such as 60s."),
 ];
 
 /// Stores that tables configure, which a process keeps: each has connections and credentials.
 const MOST_STORES: usize = 64;
 
+/// A bucket, and the options by which it is reached.
+type Bucket = (String, BTreeMap<String, String>);
+
 /// The stores of staging buckets whose tables say how they are reached.
 #[derive(Clone, Default)]
-pub(super) struct Stores(Arc<Mutex<HashMap<(String, BTreeMap<String, String>), Arc<dyn ObjectStore>>>>);
+pub(super) struct Stores(Arc<Mutex<HashMap<Bucket, Arc<dyn ObjectStore>>>>);
 
 /// Shows no options: they have secrets.
 impl fmt::Debug for Stores {

@@ -253,7 +253,7 @@ impl Target {
         let is_nested = ways.iter().any(|way| way.file.is_nested());
         let copy = |into: &str| {
             let nested = if is_nested { " SERIALIZETOJSON" } else { "" };
-            format!("COPY {into} FROM '{manifest}' {reader} FORMAT AS PARQUET MANIFEST{nested}")
+            format!("COPY {into} FROM '{manifest}' {reader} FORMAT AS PARQUET{nested} MANIFEST")
         };
         let mut statements = vec![format!("DELETE FROM {staging}")];
         if ways.iter().all(|way| way.raw.is_none()) {

@@ -173,7 +173,9 @@ async fn read(
                         "the length of the data is longer than the length defined in the table".to_owned(),
                     ));
                 }
-                if let Some(row) = of_column.iter().position(|text| text.as_ref().is_some_and(|text| text.contains('\0'))) {
+                if let Some(row) =
+                    of_column.iter().position(|text| text.as_ref().is_some_and(|text| text.contains('\0')))
+                {
                     return Err(at(row + 1, "invalid null byte".to_owned()));
                 }
                 texts.push(of_column);

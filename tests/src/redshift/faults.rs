@@ -57,9 +57,20 @@ async fn an_executor_dies_while_it_stages() {
 /// A primary that dies at any step: all rows or none, and the same load again brings them once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_dies_at_any_step() {
+    the_primary_dies(false).await;
+}
+
+/// What the Data API has begun goes on without the primary.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_primary_dies_at_any_step_of_the_data_api() {
+    the_primary_dies(true).await;
+}
+
+async fn the_primary_dies(api: bool) {
     let loaded = "SET state = 'loaded'";
-    for (step, (hold, is_answered, is_there)) in [
-        // While the write begins, in the middle of COPY and after it.
+    let server = &Server::start();
+    for (hold, is_answered, is_there) in [
+        // While the write begins, before COPY and after it.
         (["", "CREATE TABLE \"public\".\"windlass_"], true, false),
         (["", "FORMAT AS PARQUET"], false, false),
         (["FORMAT AS PARQUET", "COMMIT"], true, false),
@@ -67,48 +78,39 @@ async fn the_primary_dies_at_any_step() {
         (["", loaded], false, true),
         ([loaded, "COMMIT"], false, true),
         ([loaded, "COMMIT"], true, true),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        for api in [false, true] {
-            // A test takes its time: half of the steps over each.
-            if (step % 2 == 0) == api {
-                continue;
+    ] {
+        let more = if api { over_api(server) } else { String::new() };
+        let load = copy(server, ROWS, "target", &format!("{more}, load 'one'"));
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let at = dir.path().display().to_string();
+        let cluster = Processes::shaped(dir, ["2", "2", "1GiB"], &[]);
+        let session = cluster.session().await;
+        done(&session, &[STAGES]).await;
+        let mut held = server.hold(hold, is_answered);
+        let first = load.clone();
+        let copied = tokio::spawn(async move { sql(&session, &first).await });
+        reached(&mut held).await;
+        killed(cluster.primary().into());
+        copied.abort();
+        // Sessions of the wire have ended with their client.
+        held.go_on();
+        let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
+        let described: serde_json::Value = serde_json::from_str(&succeed(windlass(&up))).expect("it is described");
+        let url = described["url"].as_str().expect("it has an address").to_owned();
+        let session = Client::connect(&url).await.expect("the cluster answers");
+        // It ends what the first one began, one way or the other.
+        until_nothing_is_left(server).await;
+        assert_eq!(there(server), if is_there { THERE } else { "no table" }, "{hold:?}, {is_answered}");
+        let again = sql(&session, &load).await;
+        match is_there {
+            true => {
+                assert!(again.expect_err("it is there").contains("is in \"public\".\"target\" already"), "{hold:?}")
             }
-            let server = &Server::start();
-            let more = if api { over_api(server) } else { String::new() };
-            let load = copy(server, ROWS, "target", &format!("{more}, load 'one'"));
-            let dir = tempfile::tempdir().expect("a folder can be made");
-            let at = dir.path().display().to_string();
-            let cluster = Processes::shaped(dir, ["2", "2", "1GiB"], &[]);
-            let session = cluster.session().await;
-            done(&session, &[STAGES]).await;
-            let mut held = server.hold(hold, is_answered);
-            let first = load.clone();
-            let copied = tokio::spawn(async move { sql(&session, &first).await });
-            reached(&mut held).await;
-            killed(cluster.primary().into());
-            copied.abort();
-            // What the Data API has begun goes on without whoever asked for it. Other sessions have ended with their client.
-            held.go_on();
-            let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
-            let described: serde_json::Value = serde_json::from_str(&succeed(windlass(&up))).expect("it is described");
-            let url = described["url"].as_str().expect("it has an address").to_owned();
-            let session = Client::connect(&url).await.expect("the cluster answers");
-            // It ends what the first one began, one way or the other.
-            until_nothing_is_left(server).await;
-            assert_eq!(there(server), if is_there { THERE } else { "no table" }, "{hold:?}, {is_answered}");
-            let again = sql(&session, &load).await;
-            match is_there {
-                true => {
-                    assert!(again.expect_err("it is there").contains("is in \"public\".\"target\" already"), "{hold:?}")
-                }
-                false => assert!(again.as_ref().is_ok_and(|count| count.contains("200000")), "{again:?}"),
-            }
-            assert_eq!(there(server), THERE, "{hold:?}, {is_answered}");
-            nothing_is_left(server, &format!("{hold:?}"));
+            false => assert!(again.as_ref().is_ok_and(|count| count.contains("200000")), "{again:?}"),
         }
+        assert_eq!(there(server), THERE, "{hold:?}, {is_answered}");
+        nothing_is_left(server, &format!("{hold:?}"));
+        server.scripted("DROP TABLE target; DROP TABLE windlass_loads");
     }
 }
 

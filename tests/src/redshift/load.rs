@@ -275,9 +275,9 @@ async fn what_is_missing_or_wrong_is_said() {
     let all = "table 't', staging 's3://lake/staging/', iam_role 'default'";
     for (statement, words) in [
         (load(&place, "table 't'"), &["'staging'"][..]),
-        (load(&place, "table 't', staging '/tmp/x'"), &["'/tmp/x'", "s3://bucket/folder/"]),
+        (load(&place, "table 't', staging '/tmp/x', iam_role 'default'"), &["'/tmp/x'", "s3://bucket/folder/"]),
         (load(&place, "staging 's3://lake/staging/', iam_role 'default'"), &["'table'"]),
-        (load(&place, "table 't', staging 's3://lake/staging/'"), &["'iam_role'", "aws.secret_access_key"]),
+        (load(&place, "table 't', staging 's3://lake/staging/'"), &["'iam_role'", "aws_secret_access_key"]),
         (load(&place, &all.replace("'t'", "'a b'")), &["'a b' is no name of a table"]),
         (load(&place, &format!("{all}, file_bytes '1'")), &["'file_bytes' is 1", "65536"]),
         (load(&place, &format!("{all}, varchar_length '70000'")), &["'varchar_length'", "65535"]),
@@ -307,11 +307,11 @@ fn files_are_loaded_from_the_command_line() {
     let options = [
         "staging=s3://lake/staging/".to_owned(),
         format!("iam_role={ROLE}"),
-        format!("aws.endpoint={s3}"),
-        "aws.allow_http=true".to_owned(),
-        "aws.region=us-east-1".to_owned(),
-        "aws.access_key_id=key".to_owned(),
-        format!("aws.secret_access_key={BUCKET_SECRET}"),
+        format!("aws_endpoint={s3}"),
+        "aws_allow_http=true".to_owned(),
+        "aws_region=us-east-1".to_owned(),
+        "aws_access_key_id=key".to_owned(),
+        format!("aws_secret_access_key={BUCKET_SECRET}"),
     ];
     let into = location(server);
     let copied = |more: &[&str]| {

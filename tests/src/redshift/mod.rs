@@ -22,8 +22,8 @@ fn location(server: &Server) -> String {
 fn options(server: &Server, table: &str, more: &str) -> String {
     let role = if more.contains("iam_role") { String::new() } else { format!(", iam_role '{ROLE}'") };
     format!(
-        "OPTIONS (table '{table}', staging 's3://lake/staging/', password '{SECRET}', 'aws.endpoint' '{}', 'aws.allow_http' 'true', \
-         'aws.region' 'us-east-1', 'aws.access_key_id' 'key', 'aws.secret_access_key' '{BUCKET_SECRET}'{role}{more})",
+        "OPTIONS (table '{table}', staging 's3://lake/staging/', password '{SECRET}', aws_endpoint '{}', aws_allow_http 'true', \
+         aws_region 'us-east-1', aws_access_key_id 'key', aws_secret_access_key '{BUCKET_SECRET}'{role}{more})",
         server.shared.s3
     )
 }

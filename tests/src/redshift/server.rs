@@ -362,7 +362,7 @@ async fn answer(backend: &mut Backend, shared: &Arc<Shared>, sql: &str) -> io::R
         return Ok([refusal("42601", &format!("syntax error at or near \"{word}\"")), encoded(b'Z', &[state])].concat());
     }
     let copy = Regex::new(
-        r"^COPY (\S+) FROM '(s3://[^']+)' (?:IAM_ROLE (?:'([^']*)'|(default))|CREDENTIALS 'aws_access_key_id=([^';]*);aws_secret_access_key=([^';]*)') FORMAT AS PARQUET MANIFEST( SERIALIZETOJSON)?$",
+        r"^COPY (\S+) FROM '(s3://[^']+)' (?:IAM_ROLE (?:'([^']*)'|(default))|CREDENTIALS 'aws_access_key_id=([^';]*);aws_secret_access_key=([^';]*)') FORMAT AS PARQUET( SERIALIZETOJSON)? MANIFEST$",
     )
     .expect("it is one");
     if let Some(found) = copy.captures(sql) {
