@@ -7,10 +7,10 @@
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
 //! | services of AWS | `aws` |
-//! | tables of databases | `rds`, `server`, `load`, `conditions`, `fragments`, `mysql`, `postgres`, `dynamodb` |
+//! | tables of databases | `rds`, `server`, `load`, `conditions`, `fragments`, `mysql`, `postgres`, `dynamodb`, `redshift` |
 
 pub mod archive;
-#[cfg(feature = "dynamodb")]
+#[cfg(any(feature = "dynamodb", feature = "redshift"))]
 mod aws;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod conditions;
@@ -26,6 +26,8 @@ pub mod mysql;
 pub mod postgres;
 #[cfg(all(feature = "aws", any(feature = "mysql", feature = "postgres")))]
 mod rds;
+#[cfg(feature = "redshift")]
+pub mod redshift;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(any(feature = "mysql", feature = "postgres"))]

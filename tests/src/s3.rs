@@ -29,6 +29,10 @@ impl Server {
         Processes::with("512MiB", &self.environment())
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     fn environment(&self) -> [(&str, &str); 5] {
         [
             ("AWS_ENDPOINT_URL", self.url.as_str()),
@@ -40,7 +44,7 @@ impl Server {
     }
 
     /// Asks for something that S3's protocol has not: see the server's script.
-    fn ask(&mut self, request: &str) -> String {
+    pub(crate) fn ask(&mut self, request: &str) -> String {
         writeln!(self.process.stdin.as_ref().expect("it reads"), "{request}").expect("it reads");
         let mut answer = String::new();
         self.output.read_line(&mut answer).expect("it answers");

@@ -83,6 +83,7 @@ fn kind(place: &str) -> Option<&'static str> {
         Some(("postgresql" | "postgres", _)) => Some("POSTGRES"),
         Some(("mysql" | "mariadb", _)) => Some("MYSQL"),
         Some(("dynamodb", _)) => Some("DYNAMODB"),
+        Some(("redshift", _)) => Some("REDSHIFT"),
         _ => None,
     }
 }
@@ -176,6 +177,18 @@ mod tests {
         assert_eq!(
             built(&["orders", "--into", into, "--secret", "s", "--load-id", "7", "--dry-run"]).unwrap(),
             ["EXPLAIN COPY orders TO 'postgresql://app@db/shop' STORED AS POSTGRES OPTIONS ('secret' 's', 'load' '7')"]
+        );
+    }
+
+    #[test]
+    fn a_warehouse_is_told_where_to_stage() {
+        let into = "redshift://loader@host/shop";
+        let staging = "staging=s3://lake/staging/";
+        assert_eq!(
+            built(&["orders", "--into", into, "--mode", "merge", "--key", "id", "--option", staging]).unwrap(),
+            [
+                "COPY orders TO 'redshift://loader@host/shop' STORED AS REDSHIFT OPTIONS ('mode' 'merge', 'key' 'id', 'staging' 's3://lake/staging/')"
+            ]
         );
     }
 

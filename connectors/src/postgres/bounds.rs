@@ -63,6 +63,7 @@ mod tests {
 
     fn settings(host: &str) -> Settings {
         Settings {
+            dialect: crate::postgres::settings::Dialect::Postgres,
             host: host.to_string(),
             port: 5432,
             user: "u".to_string(),

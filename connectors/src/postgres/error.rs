@@ -4,10 +4,10 @@ use datafusion::common::DataFusionError;
 use std::collections::BTreeMap;
 use std::{fmt, io};
 
-pub(super) type Result<T, E = PostgresError> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = PostgresError> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PostgresError {
+pub(crate) enum PostgresError {
     /// The connection cannot be made, or is gone: worth another try.
     #[error("{server}: {what}")]
     Lost { server: String, what: String, source: io::Error },
@@ -28,7 +28,7 @@ pub(super) enum PostgresError {
 /// An ErrorResponse of the server.
 /// <https://www.postgresql.org/docs/current/protocol-error-fields.html>
 #[derive(Clone, Debug, Default)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// SQLSTATE.
     pub code: String,
     pub message: String,

@@ -1,6 +1,6 @@
 //! Where a server is, as whom to enter, and with what: of a table's location and options, the service file and the password file.
 
-pub(super) use crate::server::SslMode;
+pub(crate) use crate::server::SslMode;
 use crate::server::{self, Form};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use std::collections::BTreeMap;
@@ -17,9 +17,19 @@ const FORM: Form = Form {
     passwords: "OPTIONS (password '…'), a password file or a service",
 };
 
+/// The kind of server behind the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Postgres,
+    /// Speaks as PostgreSQL 8 did, and has few of its settings.
+    #[cfg_attr(not(feature = "redshift"), expect(dead_code, reason = "nobody else asks for it"))]
+    Redshift,
+}
+
 /// A server and a database, and how to reach it. Its debug form has no password.
 #[derive(Clone)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
+    pub dialect: Dialect,
     /// A name, an address, or the folder of a socket.
     pub host: String,
     pub port: u16,
@@ -103,6 +113,7 @@ impl Location {
         };
         let connect_timeout = server::connect_timeout(of(parameter("connect_timeout"), "connect_timeout"))?;
         Ok(Settings {
+            dialect: Dialect::Postgres,
             host,
             port,
             user,
@@ -141,7 +152,13 @@ fn of_service(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
 }
 
 /// <https://www.postgresql.org/docs/current/libpq-pgpass.html>. As libpq does, it passes over a file that others may read.
-async fn of_password_file(file: Option<PathBuf>, host: &str, port: u16, database: &str, user: &str) -> Option<String> {
+pub(crate) async fn of_password_file(
+    file: Option<PathBuf>,
+    host: &str,
+    port: u16,
+    database: &str,
+    user: &str,
+) -> Option<String> {
     let file = file.unwrap_or_else(|| home().join(".pgpass"));
     let known = tokio::fs::metadata(&file).await.ok()?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&known.permissions());

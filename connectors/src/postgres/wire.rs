@@ -10,7 +10,7 @@
 //! cancelled.
 
 use super::error::{PostgresError, Result};
-use super::settings::Settings;
+use super::settings::{Dialect, Settings};
 use super::socket::{Bind, Heard, Socket};
 use bytes::Bytes;
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -32,7 +32,7 @@ const CANCELLING: Duration = Duration::from_secs(5);
 const OLDEST: u32 = 12;
 
 /// One session of a server. Dropping it ends what runs in it.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     settings: Arc<Settings>,
     /// Absent while it is dropped.
     client: Option<Client>,
@@ -54,7 +54,7 @@ enum Copying {
 }
 
 /// Rows of a query, as text.
-pub(super) type Rows = Vec<Vec<Option<String>>>;
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
 impl Connection {
     /// # Errors
@@ -68,12 +68,18 @@ impl Connection {
         };
         let mut connection = opened.map_err(late)??;
         // What texts and instants look like, and what this session may take.
+        let timeout = settings.statement_timeout.as_millis();
+        if settings.dialect == Dialect::Redshift {
+            let session =
+                format!("SET TimeZone TO 'UTC'; SET DateStyle TO 'ISO, MDY'; SET statement_timeout TO {timeout}");
+            connection.execute(&session).await?;
+            return Ok(connection);
+        }
         let mut session = format!(
             "SET TimeZone TO 'UTC'; SET DateStyle TO 'ISO, MDY'; SET IntervalStyle TO 'postgres'; SET extra_float_digits TO 3; \
              SET bytea_output TO 'hex'; SET standard_conforming_strings TO on; SET idle_in_transaction_session_timeout TO 0; \
              SET synchronize_seqscans TO off; \
-             SET statement_timeout TO {}",
-            settings.statement_timeout.as_millis()
+             SET statement_timeout TO {timeout}"
         );
         if connection.version >= 14 {
             session.push_str("; SET idle_session_timeout TO 0; SET client_connection_check_interval TO '5s'");
@@ -102,7 +108,7 @@ impl Connection {
         let said = |name: &str| connection.parameter(name).unwrap_or_default();
         let major: String = said("server_version").chars().take_while(char::is_ascii_digit).collect();
         let version = major.parse().unwrap_or(0);
-        if version < OLDEST {
+        if version < OLDEST && settings.dialect == Dialect::Postgres {
             let what = match version {
                 0 => "it does not say its version".to_string(),
                 _ => format!("PostgreSQL {version} is too old: {OLDEST} and later are read"),
@@ -363,7 +369,7 @@ fn refused_login(settings: &Settings, heard: &Heard, error: &Error) -> PostgresE
 
 /// Tells servers to end queries whose connections were dropped: a backend that computes looks at its socket late, or never. One for a process.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Canceller(Arc<Mutex<JoinSet<()>>>);
+pub(crate) struct Canceller(Arc<Mutex<JoinSet<()>>>);
 
 impl Canceller {
     fn cancel(&self, settings: Arc<Settings>, token: CancelToken) {

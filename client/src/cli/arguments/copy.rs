@@ -10,7 +10,7 @@ pub struct Copy {
     pub target: Target,
     /// A query, a table, or files: a path or URL with a '/', or a name such as flights.parquet.
     pub source: String,
-    /// A database (postgresql://USER@HOST/DATABASE, mysql://…, dynamodb://REGION/TABLE), or files (s3://BUCKET/FOLDER/, wfs:///FOLDER/, a path).
+    /// A database (postgresql://USER@HOST/DATABASE, mysql://…, dynamodb://REGION/TABLE, redshift://…), or files (s3://BUCKET/FOLDER/, wfs:///FOLDER/, a path).
     #[arg(long, value_name = "PLACE")]
     pub into: String,
     /// Table of the database; it is made if it is missing.
@@ -19,13 +19,13 @@ pub struct Copy {
     /// Secret that has the target's credentials, from CREATE SECRET.
     #[arg(long, value_name = "NAME")]
     pub secret: Option<String>,
-    /// What becomes of rows that the target has already (PostgreSQL, MySQL).
+    /// What becomes of rows that the target has already (PostgreSQL, MySQL, Redshift).
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
     /// Columns by which upsert and merge find rows, with commas [default: the target's primary key].
     #[arg(long, value_name = "COLUMNS", requires = "mode")]
     pub key: Option<String>,
-    /// Name of the load: a load that is in the target already is not loaded again (PostgreSQL, MySQL).
+    /// Name of the load: a load that is in the target already is not loaded again (PostgreSQL, MySQL, Redshift).
     #[arg(long, value_name = "ID")]
     pub load_id: Option<String>,
     /// Format of the files that are read [default: by their names].
