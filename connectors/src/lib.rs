@@ -4,13 +4,13 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
+//! | services of AWS | `aws` |
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
-//! | services of AWS | `aws` |
 //! | tables of databases | `rds`, `server`, `mysql`, `postgres`, `dynamodb` |
 
 pub mod archive;
-#[cfg(feature = "dynamodb")]
+#[cfg(feature = "aws")]
 mod aws;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
@@ -20,7 +20,6 @@ pub mod mysql;
 pub mod postgres;
 #[cfg(all(feature = "aws", any(feature = "mysql", feature = "postgres")))]
 mod rds;
-#[cfg(feature = "s3")]
 mod s3;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod server;
