@@ -75,8 +75,6 @@ pub fn connectors() -> std::result::Result<connector::Registry, Box<dyn std::err
     let registry = registry.with(std::sync::Arc::new(windlass_connectors::mysql::Mysql::default()))?;
     #[cfg(feature = "dynamodb")]
     let registry = registry.with(std::sync::Arc::new(windlass_connectors::dynamodb::DynamoDb::default()))?;
-    #[cfg(feature = "dynamodb")]
-    let registry = registry.with(std::sync::Arc::new(windlass_connectors::dynamodb::DynamoDbJson::default()))?;
     Ok(registry)
 }
 

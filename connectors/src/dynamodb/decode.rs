@@ -87,28 +87,26 @@ impl Decoder {
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
-    /// Names an item.
-    fn shown(&self, item: &Item) -> String {
-        match self.keys.is_empty() {
-            true => self.server.clone(),
-            false => format!("{}, item {}", self.server, shown_key(&self.keys, item)),
-        }
-    }
-
     fn column(&self, field: &FieldRef, items: &[Item]) -> Result<ArrayRef> {
         let attributes = items.iter().map(|item| View::attribute(item, field.name()));
         let cells: Vec<Cell<'_>> = attributes.enumerate().map(|(row, value)| Cell { row, value }).collect();
         let named = |misfit: Misfit| {
-            let item = self.shown(&items[misfit.row]);
-            exec_datafusion_err!("{item}: the attribute {} {}", misfit.path, misfit.what)
+            exec_datafusion_err!(
+                "{}, item {}: the attribute {} {}",
+                self.server,
+                shown_key(&self.keys, &items[misfit.row]),
+                misfit.path,
+                misfit.what
+            )
         };
         let array = self.array(field.data_type(), &cells, field.name()).map_err(named)?;
         if !field.is_nullable()
             && let Some(row) = array.logical_nulls().and_then(|nulls| nulls.iter().position(|is_valid| !is_valid))
         {
             return exec_err!(
-                "{}: the attribute {} is missing or NULL, and the column is NOT NULL",
-                self.shown(&items[row]),
+                "{}, item {}: the attribute {} is missing or NULL, and the column is NOT NULL",
+                self.server,
+                shown_key(&self.keys, &items[row]),
                 field.name()
             );
         }

@@ -12,14 +12,12 @@
 //! | `condition`, `filter`, `plan` | conditions, and the keys and indexes that they lead to |
 //! | `scan`, `pace` | reading, at a share of the table's capacity |
 //! | `sink`, `encode` | writing |
-//! | `export` | files of DynamoDB JSON: [`DynamoDbJson`] |
 
 mod condition;
 mod decode;
 mod described;
 mod encode;
 mod error;
-mod export;
 mod filter;
 mod number;
 mod pace;
@@ -29,8 +27,6 @@ mod scan;
 mod settings;
 mod sink;
 mod value;
-
-pub use export::DynamoDbJson;
 
 use crate::aws;
 use async_trait::async_trait;

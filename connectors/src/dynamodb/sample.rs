@@ -129,12 +129,6 @@ impl Sample {
         }
     }
 
-    /// The columns of items whose keys nobody knows, by name.
-    pub fn columns(&self) -> SchemaRef {
-        let field = |(name, seen): (&String, &Seen)| Field::new(name, seen.kind(), true);
-        Arc::new(Schema::new(self.0.iter().map(field).collect::<Vec<_>>()))
-    }
-
     /// Keys are first, and never missing.
     pub fn schema(&self, table: &Described) -> SchemaRef {
         let key = |key: &Key| {
