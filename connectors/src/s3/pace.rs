@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -125,12 +125,17 @@ struct PacedClient {
 #[async_trait]
 impl HttpService for PacedClient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_deletion = request.uri().query() == Some("delete");
         let permit = self.pace.begin().await;
         let answer = self.client.execute(request).await;
         let status = answer.as_ref().map(|answer| answer.status()).ok();
         let is_throttled = status.is_some_and(|status| THROTTLED.contains(&status.as_u16()));
         permit.end(is_throttled, status.is_some_and(|status| status.is_success()));
-        answer
+        // The crate sends no POST again whose answer was lost. That of a deletion of keys may be: they are gone then.
+        match answer {
+            Err(error) if is_deletion => Err(HttpError::new(HttpErrorKind::Request, error)),
+            answer => answer,
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use windlass_engine::stores::{StoreOptions, settings_of};
 use windlass_engine::{OwnFolder, Place};
 
 /// Concurrent requests to an object store.
-const AT_A_TIME: usize = 16;
+const AT_A_TIME: usize = 64;
 
 /// The writes in progress.
 #[derive(Clone, Debug)]

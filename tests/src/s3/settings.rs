@@ -135,11 +135,11 @@ async fn tables_of_one_bucket_have_settings_of_their_own() {
     // Nor does COPY change what others reach.
     let unsigned =
         "copy (select 1 as value) to 's3://lake/private/' stored as parquet options ('aws.skip_signature' 'true')";
-    refused(sql(&[unsigned]), &["s3://lake/"]);
+    refused(sql(&[unsigned]), &["403"]);
     assert_eq!(sql(&["copy (select 1 as value) to 's3://lake/private/' stored as parquet"]).unwrap(), "count\n1\n");
     sql(&["drop table open", &open("open", &server.options(""))]).unwrap();
     assert_eq!(sql(&["select sum(value) as s from open"]).unwrap(), "s\n500500\n");
-    let explained = sql(&["explain verbose select * from signed", "explain insert into usual select 1"]).unwrap();
+    let explained = sql(&["explain verbose select * from signed"]).unwrap();
     assert!(!explained.contains('@'), "names of settings are not shown: {explained}");
     cluster.at_rest().await;
 }
@@ -162,7 +162,9 @@ async fn roles_are_assumed() {
     let named = table("named", "guarded", &server.options(&role));
     sql(&[STAGES, &named, &format!("insert into named {INSERT}")]).unwrap();
     assert_eq!(sql(&[STAGES, "select sum(id) as s from named"]).unwrap(), "s\n500500\n");
-    let lent = server.options(&role).replacen("options", "create secret lender options", 1);
+    // Names of a secret's options stand without quotes.
+    let lent = server.options(&role).replace("'aws.", "aws.").replace("' '", " '");
+    let lent = format!("create secret lender {lent}");
     sql(&[&lent, &table("lent", "guarded", "options (secret 'lender')")]).unwrap();
     assert_eq!(sql(&[STAGES, "select sum(id) as s from lent"]).unwrap(), "s\n500500\n");
     let copy = format!(
