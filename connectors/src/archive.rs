@@ -3,8 +3,6 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::common::Result;
-use parking_lot::RwLock;
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -30,34 +28,6 @@ pub const STORAGE_CLASSES: [&str; 8] = [
     "DEEP_ARCHIVE",
     "REDUCED_REDUNDANCY",
 ];
-
-/// The storage classes with which the files of a bucket's tables are written, by the beginnings of their keys.
-#[derive(Debug, Default)]
-pub struct StorageClasses(RwLock<BTreeMap<String, String>>);
-
-impl StorageClasses {
-    /// `class`: one of [`STORAGE_CLASSES`]; empty: as the bucket has it.
-    pub fn set(&self, prefix: &str, class: &str) {
-        self.0.write().insert(prefix.to_string(), class.to_string());
-    }
-
-    /// Whether none was ever set.
-    pub fn is_empty(&self) -> bool {
-        self.0.read().is_empty()
-    }
-
-    /// Returns the class of an object that is to be written.
-    pub fn of(&self, key: &str) -> Option<String> {
-        let classes = self.0.read();
-        let fitting = classes.iter().filter(|(prefix, _)| key.starts_with(prefix.as_str()));
-        let (_, class) = fitting.max_by_key(|(prefix, _)| prefix.len())?;
-        (!class.is_empty()).then(|| class.clone())
-    }
-
-    pub fn all(&self) -> BTreeMap<String, String> {
-        self.0.read().clone()
-    }
-}
 
 /// An object of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,19 +247,6 @@ mod tests {
 
     fn object(key: &str, bytes: u64, class: Class, state: State) -> ArchivedObject {
         ArchivedObject { key: key.to_string(), bytes, class, state }
-    }
-
-    #[test]
-    fn the_nearest_folder_says_the_storage_class() {
-        let classes = StorageClasses::default();
-        for (prefix, class) in [("a/", "GLACIER"), ("a/b/", "STANDARD_IA"), ("a/c/", "")] {
-            classes.set(prefix, class);
-        }
-        let of = |key: &str| classes.of(key).unwrap_or_default();
-        assert_eq!(
-            (of("a/x"), of("a/b/x"), of("a/c/x"), of("ab")),
-            ("GLACIER".into(), "STANDARD_IA".into(), "".into(), "".into())
-        );
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
+//! | services of AWS | `aws` |
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
-//! | services of AWS | `aws` |
 //! | tables of databases | `rds`, `server`, `load`, `conditions`, `fragments`, `mysql`, `postgres`, `dynamodb`, `redshift` |
 
 pub mod archive;
-#[cfg(any(feature = "dynamodb", feature = "redshift"))]
+#[cfg(feature = "aws")]
 mod aws;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod conditions;
@@ -28,7 +28,6 @@ pub mod postgres;
 mod rds;
 #[cfg(feature = "redshift")]
 pub mod redshift;
-#[cfg(feature = "s3")]
 mod s3;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod server;

@@ -1,16 +1,12 @@
 //! Tokens of AWS's IAM, which are passwords of databases of RDS and Aurora for a quarter of an hour.
 //! <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.html>
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use crate::aws::{Access, causes};
+use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
 use aws_sigv4::sign::v4;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use parking_lot::Mutex;
-use std::error::Error;
 use std::time::{Duration, SystemTime};
 use tokio::sync::OnceCell;
 use url::form_urlencoded::byte_serialize;
@@ -38,7 +34,7 @@ impl Database<'_> {
     /// # Errors
     /// There are no credentials, or nothing says the region.
     pub async fn token(&self) -> Result<String, String> {
-        let chain = CHAIN.get_or_init(chain).await;
+        let chain = CHAIN.get_or_init(async || Access::default().load().await).await;
         let known = self.region.or_else(|| region_of(self.host));
         let Some(region) = known.map(str::to_string).or_else(|| chain.region().map(ToString::to_string)) else {
             return Err("nothing says in which region the database is: use OPTIONS (region '…')".to_string());
@@ -49,9 +45,8 @@ impl Database<'_> {
         let credentials = match last.filter(is_fresh) {
             Some(credentials) => credentials,
             None => {
-                let provider = chain.credentials_provider().ok_or("AWS's configuration gives no credentials")?;
-                let provided = provider.provide_credentials().await;
-                let credentials = provided.map_err(|error| format!("no credentials of AWS: {}", causes(&error)))?;
+                let provided = Access::default().credentials(chain).await.map_err(|error| error.to_string())?;
+                let credentials = provided.ok_or("AWS's configuration gives no credentials")?;
                 *LAST.lock() = Some(credentials.clone());
                 credentials
             }
@@ -79,11 +74,6 @@ impl Database<'_> {
     }
 }
 
-async fn chain() -> SdkConfig {
-    let client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    aws_config::defaults(BehaviorVersion::latest()).http_client(client).load().await
-}
-
 /// `name.id.REGION.rds.amazonaws.com`
 fn region_of(host: &str) -> Option<&str> {
     let host = host.strip_suffix(".cn").unwrap_or(host);
@@ -92,11 +82,6 @@ fn region_of(host: &str) -> Option<&str> {
 
 fn encoded(text: &str) -> String {
     byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
-}
-
-fn causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

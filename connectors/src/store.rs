@@ -10,40 +10,40 @@
 //! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches a private S3 server. Without credentials in the environment the machine's own role is used;
 //! `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
-use crate::archive::{Archive, StorageClasses};
+use crate::archive::Archive;
+use crate::s3::{AWS_PREFIX, Pace, Paced, Settings, shown};
 use crate::uploads::{UploadStore, Uploads};
 use crate::web::WebStore;
 use crate::wfs::{Wfs, WfsStore};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion::execution::object_store::ObjectStoreRegistry;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, ObjectStore};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use url::{Position, Url};
-use windlass_engine::stores::{CountedFiles, ReadBytes, StoreOptions};
+use windlass_engine::stores::{CountedFiles, ReadBytes, StoreOptions, settings_of};
 use windlass_engine::versions::Versions;
 
-/// The prefix of table options that configure an S3 store.
-const AWS_PREFIX: &str = "aws.";
-/// The prefix of options by which storage classes travel. What follows is the beginning of keys.
-const CLASS_PREFIX: &str = "storage_class:";
+type Options = BTreeMap<String, String>;
 
 /// The registry of a process. Give it to the `RuntimeEnv` of the primary and of every executor.
+///
+/// Tables with settings of their own have a store of their own: the URL of such a store has a name before an @ (see
+/// [`windlass_engine::stores::with_settings`]). Equal settings of one bucket share what is below, with its connections.
 pub struct StoreRegistry {
-    /// Stores by scheme, host and port.
-    stores: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
-    /// How files are written, by the same.
-    classes: RwLock<HashMap<String, Arc<StorageClasses>>>,
-    /// Buckets whose objects may be archived, by the same.
-    archives: RwLock<HashMap<String, Arc<dyn Archive>>>,
-    /// The `aws.` options of stores that a table configured.
-    configured: RwLock<HashMap<String, BTreeMap<String, String>>>,
+    /// Stores by scheme, name of settings, host and port.
+    stores: RwLock<HashMap<String, Arc<Built>>>,
+    /// The `aws.` options of stores, by the same.
+    configured: RwLock<HashMap<String, Options>>,
+    /// What was built, by scheme, host and port, and options.
+    built: RwLock<HashMap<(String, Options), Weak<Built>>>,
+    /// The requests to each bucket of each server.
+    paces: RwLock<HashMap<(String, String), Arc<Pace>>>,
     wfs: RwLock<Option<Wfs>>,
 }
 
@@ -56,12 +56,12 @@ impl fmt::Debug for StoreRegistry {
 
 impl Default for StoreRegistry {
     fn default() -> Self {
-        let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+        let local = Built { store: Arc::new(LocalFileSystem::new()), archive: None };
         Self {
-            stores: RwLock::new(HashMap::from([("file://".to_string(), local)])),
-            archives: RwLock::default(),
-            classes: RwLock::default(),
+            stores: RwLock::new(HashMap::from([("file://".to_string(), Arc::new(local))])),
             configured: RwLock::default(),
+            built: RwLock::default(),
+            paces: RwLock::default(),
             wfs: RwLock::default(),
         }
     }
@@ -74,7 +74,8 @@ impl StoreRegistry {
 
     /// Sets the files that `wfs://` reaches.
     pub fn set_wfs(&self, wfs: Wfs) {
-        self.stores.write().insert("wfs://".to_string(), Arc::new(WfsStore::new(wfs.clone())));
+        let built = Built { store: Arc::new(WfsStore::new(wfs.clone())), archive: None };
+        self.stores.write().insert("wfs://".to_string(), Arc::new(built));
         *self.wfs.write() = Some(wfs);
     }
 
@@ -90,44 +91,120 @@ impl StoreRegistry {
         if !matches!(url.scheme(), "s3" | "s3a") {
             return plan_err!("only S3 has archived objects, and {url} is elsewhere");
         }
-        self.get_store(url)?;
-        let found = self.archives.read().get(&store_key(url)).map(Arc::clone);
+        let found = self.found(url)?.archive.clone();
         found.ok_or_else(|| plan_datafusion_err!("this program was built without S3's archives"))
     }
 
-    /// The storage classes of files in the bucket of `url`, which travel with the plans that write there.
-    pub fn classes(&self, url: &Url) -> Arc<StorageClasses> {
-        Arc::clone(self.classes.write().entry(store_key(url)).or_default())
-    }
-
-    /// Builds the store of `url` with the `aws.` options of a table and keeps it for every later use of the same bucket, in place of the environment's
-    /// settings. Does nothing when `options` holds none.
+    /// Builds the store of `url` with the `aws.` options of a table and keeps it under the name of the settings in the URL. Without such a name it serves all
+    /// others of the bucket, in place of the environment's settings. Does nothing when `options` holds none.
     ///
     /// The primary calls this when a table is made or loaded; an executor calls it before a stage runs, with the options in the stage's plan.
-    pub fn configure(&self, url: &Url, options: &BTreeMap<String, String>) -> Result<()> {
-        for (key, class) in options {
-            if let Some(prefix) = key.strip_prefix(CLASS_PREFIX) {
-                self.classes(url).set(prefix, class);
-            }
-        }
-        let aws: BTreeMap<_, _> = options.clone().into_iter().filter(|(key, _)| key.starts_with(AWS_PREFIX)).collect();
+    ///
+    /// # Errors
+    /// An option is wrong, or the URL is none of S3.
+    pub fn configure(&self, url: &Url, options: &Options) -> Result<()> {
+        let aws: Options = options.clone().into_iter().filter(|(key, _)| key.starts_with(AWS_PREFIX)).collect();
         let Some((first, _)) = aws.first_key_value() else { return Ok(()) };
         if self.configured.read().get(&store_key(url)) == Some(&aws) {
             // The present store keeps its connections.
             return Ok(());
         }
         if !matches!(url.scheme(), "s3" | "s3a") {
-            return plan_err!("the option '{}' is for locations like s3://bucket/…, not for {url}", first);
+            return plan_err!("the option '{first}' is for locations like s3://bucket/…, not for {}", shown(url));
         }
-        let mut builder = s3_from_environment(url);
-        for (key, value) in &aws {
-            builder = builder.with_config(aws_key(key)?, value);
-        }
-        let built = s3(url, builder, self.classes(url))?;
-        self.stores.write().insert(store_key(url), built.store);
-        self.archives.write().extend(built.archive.map(|archive| (store_key(url), archive)));
+        let built = self.shared(url, &aws)?;
+        self.stores.write().insert(store_key(url), built);
         self.configured.write().insert(store_key(url), aws);
         Ok(())
+    }
+
+    /// Returns the name of settings under which `options` are configured for the bucket of `url`. `None`: there are no options of stores.
+    ///
+    /// # Errors
+    /// See [`StoreRegistry::configure`].
+    pub fn named(&self, url: &Url, options: &Options, name: impl FnOnce() -> String) -> Result<Option<String>> {
+        let aws: Options = options.clone().into_iter().filter(|(key, _)| key.starts_with(AWS_PREFIX)).collect();
+        if aws.is_empty() {
+            return Ok(None);
+        }
+        let known = self.configured.read().iter().find_map(|(key, known)| {
+            let key = Url::parse(key).ok().filter(|key| *known == aws && bucket_key(key) == bucket_key(url))?;
+            settings_of(key.as_str()).map(str::to_string)
+        });
+        if known.is_some() {
+            return Ok(known);
+        }
+        let name = name();
+        let mut named = url.clone();
+        if named.set_username(&name).is_err() {
+            return plan_err!(
+                "the option '{}' is for locations like s3://bucket/…, not for {}",
+                aws.keys().next().map_or("", String::as_str),
+                shown(url)
+            );
+        }
+        self.configure(&named, &aws)?;
+        Ok(Some(name))
+    }
+
+    /// Returns a store with these settings, which all have that want the same.
+    fn shared(&self, url: &Url, aws: &Options) -> Result<Arc<Built>> {
+        let key = (bucket_key(url), aws.clone());
+        if let Some(known) = self.built.read().get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let built = Arc::new(self.s3(url, Settings::of(url, aws)?)?);
+        let mut all = self.built.write();
+        all.retain(|_, built| built.strong_count() > 0);
+        all.insert(key, Arc::downgrade(&built));
+        Ok(built)
+    }
+
+    fn found(&self, url: &Url) -> Result<Arc<Built>> {
+        let key = store_key(url);
+        if let Some(found) = self.stores.read().get(&key) {
+            return Ok(Arc::clone(found));
+        }
+        if matches!(url.scheme(), "s3" | "s3a") && settings_of(url.as_str()).is_some() {
+            return plan_err!("the settings of {} are not known here: its table or its secret is gone", shown(url));
+        }
+        let built = Arc::new(self.build(url)?);
+        // Another thread may have built it meanwhile. There is one store for each key, so that connections are shared.
+        Ok(Arc::clone(self.stores.write().entry(key).or_insert(built)))
+    }
+}
+
+impl StoreRegistry {
+    fn build(&self, url: &Url) -> Result<Built> {
+        match url.scheme() {
+            "s3" | "s3a" => self.s3(url, Settings::of(url, &Options::new())?),
+            "http" | "https" => {
+                let timeout = std::env::var("WINDLASS_HTTP_TIMEOUT_S").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+                let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_secs(timeout));
+                let server = &url[..Position::BeforePath];
+                let builder = HttpBuilder::new().with_url(server).with_client_options(options);
+                let store = WebStore::new(builder.build().map_err(|e| unusable(url, e))?, server);
+                Ok(Built { store: Arc::new(store), archive: None })
+            }
+            "wfs" if !url.authority().is_empty() => plan_err!(
+                "wfs:// has the files of the cluster that runs the statement, so it names no host: write wfs:///{}{}",
+                url.authority(),
+                url.path()
+            ),
+            scheme => plan_err!(
+                "locations that begin with {scheme}:// are not supported ({url}): use a path, file://, wfs:///, s3://, http:// or https://"
+            ),
+        }
+    }
+
+    /// Builds an S3 store. `s3a` is Hadoop's name for `s3`, with the same bucket names.
+    fn s3(&self, url: &Url, mut settings: Settings) -> Result<Built> {
+        settings.require_endpoint(url)?;
+        let place = (settings.endpoint().unwrap_or_default(), bucket_key(url));
+        let pace = Arc::clone(self.paces.write().entry(place).or_default());
+        settings.builder = settings.builder.with_http_connector(Paced(pace));
+        let (store, uploads, archive) = with_archive(url, settings).map_err(|e| unusable(url, e))?;
+        Ok(Built { store: Arc::new(UploadStore::new(store, uploads)), archive })
     }
 }
 
@@ -138,41 +215,26 @@ impl CountedFiles for StoreRegistry {
 }
 
 impl StoreOptions for StoreRegistry {
-    fn options(&self, url: &str) -> Option<BTreeMap<String, String>> {
-        let url = Url::parse(url).ok()?;
-        let configured = self.configured.read().get(&store_key(&url)).cloned();
-        let classes = self.classes.read().get(&store_key(&url)).filter(|classes| !classes.is_empty()).cloned();
-        let Some(classes) = classes else { return configured };
-        let mut options = configured.unwrap_or_default();
-        options.extend(classes.all().into_iter().map(|(prefix, class)| (format!("{CLASS_PREFIX}{prefix}"), class)));
-        Some(options)
+    fn options(&self, url: &str) -> Option<Options> {
+        self.configured.read().get(&store_key(&Url::parse(url).ok()?)).cloned()
     }
 }
 
 impl ObjectStoreRegistry for StoreRegistry {
     fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
-        self.stores.write().insert(store_key(url), store)
+        let built = Built { store, archive: None };
+        let before = self.stores.write().insert(store_key(url), Arc::new(built));
+        before.map(|before| Arc::clone(&before.store))
     }
 
     fn deregister_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
-        self.stores
-            .write()
-            .remove(&store_key(url))
-            .ok_or_else(|| plan_datafusion_err!("no object store was used for {url}"))
+        let gone = self.stores.write().remove(&store_key(url));
+        let gone = gone.ok_or_else(|| plan_datafusion_err!("no object store was used for {}", shown(url)))?;
+        Ok(Arc::clone(&gone.store))
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
-        let key = store_key(url);
-        if let Some(store) = self.stores.read().get(&key) {
-            return Ok(Arc::clone(store));
-        }
-        let built = build(url, self.classes(url))?;
-        // Another thread may have built it meanwhile. There is one store for each key, so that connections are shared.
-        let mut stores = self.stores.write();
-        if let Some(archive) = built.archive {
-            self.archives.write().entry(key.clone()).or_insert(archive);
-        }
-        Ok(Arc::clone(stores.entry(key).or_insert(built.store)))
+        Ok(Arc::clone(&self.found(url)?.store))
     }
 }
 
@@ -182,86 +244,44 @@ struct Built {
     archive: Option<Arc<dyn Archive>>,
 }
 
-fn build(url: &Url, classes: Arc<StorageClasses>) -> Result<Built> {
-    match url.scheme() {
-        "s3" | "s3a" => s3(url, s3_from_environment(url), classes),
-        "http" | "https" => {
-            let timeout = std::env::var("WINDLASS_HTTP_TIMEOUT_S").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
-            let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_secs(timeout));
-            let server = &url[..Position::BeforePath];
-            let builder = HttpBuilder::new().with_url(server).with_client_options(options);
-            let store = WebStore::new(builder.build().map_err(|e| unusable(url, e))?, server);
-            Ok(Built { store: Arc::new(store), archive: None })
-        }
-        "wfs" if !url.authority().is_empty() => plan_err!(
-            "wfs:// has the files of the cluster that runs the statement, so it names no host: write wfs:///{}{}",
-            url.authority(),
-            url.path()
-        ),
-        scheme => plan_err!(
-            "locations that begin with {scheme}:// are not supported ({url}): use a path, file://, wfs:///, s3://, http:// or https://"
-        ),
-    }
-}
-
-/// Builds an S3 store from the environment. `s3a` is Hadoop's name for `s3`, with the same bucket names.
-fn s3_from_environment(url: &Url) -> AmazonS3Builder {
-    AmazonS3Builder::from_env().with_bucket_name(url.host_str().unwrap_or_default())
-}
-
-/// Checks the endpoint and builds the store. The crate accepts any text as an endpoint, and panics at the first request when it is no URL.
-fn s3(url: &Url, builder: AmazonS3Builder, classes: Arc<StorageClasses>) -> Result<Built> {
-    if let Some(endpoint) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint) {
-        let parsed = Url::parse(&endpoint).ok().filter(|parsed| matches!(parsed.scheme(), "http" | "https"));
-        if parsed.is_none_or(|parsed| !parsed.has_host()) {
-            return plan_err!(
-                "the endpoint '{endpoint}' for {url} is not a URL such as https://s3.example.com or http://127.0.0.1:9000: see \
-                 AWS_ENDPOINT_URL and the option aws.endpoint"
-            );
-        }
-    }
-    let root = format!("{}/", &url[..Position::BeforePath]);
-    let (store, uploads, archive) = with_archive(&builder, root, classes).map_err(|e| unusable(url, e))?;
-    Ok(Built { store: Arc::new(UploadStore::new(store, uploads)), archive })
-}
-
 type WithArchive = (Arc<dyn ObjectStore>, Arc<dyn Uploads>, Option<Arc<dyn Archive>>);
 
 #[cfg(feature = "s3")]
-fn with_archive(
-    builder: &AmazonS3Builder,
-    root: String,
-    classes: Arc<StorageClasses>,
-) -> object_store::Result<WithArchive> {
-    let bucket = Arc::new(crate::s3::Bucket::of(builder, classes));
-    let store = Arc::new(crate::s3::Explaining::new(builder.clone().build()?, Arc::clone(&bucket), root));
+fn with_archive(url: &Url, settings: Settings) -> object_store::Result<WithArchive> {
+    let bucket = Arc::new(crate::s3::Bucket::of(&settings));
+    let mut builder = settings.builder;
+    if bucket.access().role.is_some() {
+        builder = builder.with_credentials(Arc::new(crate::s3::Assumed::new(bucket.access().clone())));
+    }
+    let root = format!("{}/", bucket_key(url));
+    let store = Arc::new(crate::s3::Explaining::new(builder.build()?, Arc::clone(&bucket), root));
     Ok((Arc::clone(&store) as Arc<dyn ObjectStore>, store, Some(bucket)))
 }
 
 #[cfg(not(feature = "s3"))]
-fn with_archive(builder: &AmazonS3Builder, _: String, _: Arc<StorageClasses>) -> object_store::Result<WithArchive> {
-    let store = Arc::new(builder.clone().build()?);
+fn with_archive(_: &Url, settings: Settings) -> object_store::Result<WithArchive> {
+    if settings.has_role() || settings.class.is_some() {
+        let source = "this program was built without the feature s3, and so without roles and storage classes";
+        return Err(object_store::Error::Generic { store: "S3", source: source.into() });
+    }
+    let store = Arc::new(settings.builder.build()?);
     Ok((Arc::clone(&store) as Arc<dyn ObjectStore>, store, None))
 }
 
-/// Parses a table option. `aws.access_key_id` and `aws.aws_access_key_id` are the same option.
-fn aws_key(option: &str) -> Result<AmazonS3ConfigKey> {
-    let name = option.strip_prefix(AWS_PREFIX).unwrap_or(option).to_ascii_lowercase();
-    let parsed = name.parse().or_else(|_| format!("aws_{name}").parse());
-    parsed.map_err(|_| {
-        plan_datafusion_err!(
-            "unknown option '{option}': options of S3 are aws.access_key_id, aws.secret_access_key, aws.session_token, aws.region, \
-             aws.endpoint, aws.allow_http, aws.skip_signature and the others of the object_store crate"
-        )
-    })
-}
-
 fn unusable(url: &Url, error: object_store::Error) -> DataFusionError {
-    plan_datafusion_err!("the object store of {url} cannot be used: {error}")
+    plan_datafusion_err!("the object store of {} cannot be used: {error}", shown(url))
 }
 
-/// Key of a store: scheme, host and port, without the user before an @.
+/// Key of a store: scheme, name of its settings, host and port.
 fn store_key(url: &Url) -> String {
+    match settings_of(url.as_str()) {
+        Some(name) => format!("{}://{name}@{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPort]),
+        None => bucket_key(url),
+    }
+}
+
+/// Scheme, host and port.
+fn bucket_key(url: &Url) -> String {
     format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPort])
 }
 
@@ -305,6 +325,16 @@ mod tests {
         let nowhere =
             registry.configure(&url("s3://b/x"), &options("aws.endpoint", "localhost:9000")).unwrap_err().to_string();
         assert!(nowhere.contains("'localhost:9000'") && nowhere.contains("http://127.0.0.1:9000"), "{nowhere}");
+        // Settings of their own have a store of their own, and equal ones share it.
+        let own = options("aws.endpoint", "http://localhost:9001");
+        let name = registry.named(&url("s3://b/x"), &own, || "one".to_string()).unwrap().unwrap();
+        assert_eq!(registry.named(&url("s3://b/y"), &own, || "two".to_string()).unwrap().unwrap(), name);
+        registry.configure(&url("s3://three@b/y"), &own).unwrap();
+        let [one, three, other] =
+            ["one@", "three@", ""].map(|name| registry.get_store(&url(&format!("s3://{name}b/"))).unwrap());
+        assert!(Arc::ptr_eq(&one, &three) && !Arc::ptr_eq(&one, &other));
+        let gone = registry.get_store(&url("s3://nobody@b/x")).unwrap_err().to_string();
+        assert!(gone.contains("the settings of s3://b/x are not known"), "{gone}");
         let local = registry.configure(&url("file:///x"), &options("aws.region", "eu")).unwrap_err().to_string();
         assert!(local.contains("aws.region"), "{local}");
     }

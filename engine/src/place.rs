@@ -14,6 +14,7 @@
 //! In all but the last form, names are taken literally: `#`, `?`, `%`, `[` and `*` are ordinary characters, as in Hadoop, DuckDB and the AWS command line. A
 //! `/` at the end marks a folder. Local paths may have `.` and `..`, which are resolved in the text.
 
+use crate::stores::{settings_of, with_settings, without_settings};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -101,6 +102,16 @@ impl Place {
         &self.store
     }
 
+    /// This place in the store that has the settings of this name: see [`with_settings`].
+    pub fn with_settings(&self, name: &str) -> Result<Self> {
+        Self::from_url(&with_settings(&self.url(), name))
+    }
+
+    /// The name of the settings of its store, if they are a table's own.
+    pub fn settings(&self) -> Option<&str> {
+        settings_of(self.store.as_str())
+    }
+
     /// The path in the store.
     pub fn path(&self) -> &Path {
         &self.path
@@ -179,6 +190,11 @@ impl Place {
     }
 
     fn of_store(text: &str, scheme: &str, authority: &str, path: &str) -> Result<Self> {
+        if authority.contains('@') {
+            return plan_err!(
+                "a location of {scheme}:// has no user and no password, because locations are shown: credentials are options of the table, or a secret"
+            );
+        }
         let store = ObjectStoreUrl::parse(format!("{scheme}://{authority}"))
             .map_err(|_| plan_datafusion_err!("{text}: there is no store {scheme}://{authority}"))?;
         let inside = path.strip_prefix('/').unwrap_or(path);
@@ -235,7 +251,7 @@ impl fmt::Display for Place {
             true => f.write_str(&self.url()),
             false => {
                 let slash = if self.is_folder && !self.path.is_root() { "/" } else { "" };
-                write!(f, "{}{}{slash}", self.store, self.path)
+                write!(f, "{}{}{slash}", without_settings(self.store.as_str()), self.path)
             }
         }
     }

@@ -48,3 +48,47 @@ impl fmt::Debug for StoreConfig {
         f.debug_struct("StoreConfig").field("url", &self.url).field("options", &names).finish()
     }
 }
+
+/// The URL of the same place in the store that has the settings of this name. Tables of one bucket whose settings differ have different stores; to everything
+/// that works on URLs they are different ones. The name is no secret, and is not shown either.
+pub fn with_settings(url: &str, name: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{name}@{}", without_name(rest)),
+        None => url.to_string(),
+    }
+}
+
+/// The URL for people.
+pub fn without_settings(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme @ ("s3" | "s3a"), rest)) => format!("{scheme}://{}", without_name(rest)),
+        _ => url.to_string(),
+    }
+}
+
+/// The name of the settings in a URL.
+pub fn settings_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "s3" | "s3a"))?;
+    let authority = rest.split('/').next()?;
+    authority.split_once('@').map(|(name, _)| name)
+}
+
+fn without_name(rest: &str) -> &str {
+    let end = rest.find('/').unwrap_or(rest.len());
+    rest[..end].find('@').map_or(rest, |at| &rest[at + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_settings_is_in_the_url_and_not_shown() {
+        let named = with_settings("s3://lake/a@b/c", "seven");
+        assert_eq!((named.as_str(), settings_of(&named)), ("s3://seven@lake/a@b/c", Some("seven")));
+        assert_eq!(with_settings(&named, "eight"), "s3://eight@lake/a@b/c");
+        assert_eq!(without_settings(&named), "s3://lake/a@b/c");
+        assert_eq!((settings_of("s3://lake/a@b"), settings_of("wfs:///a@b"), settings_of("/a")), (None, None, None));
+        assert_eq!(without_settings("http://user@host/a"), "http://user@host/a");
+    }
+}

@@ -1,5 +1,8 @@
 //! An object store that speaks S3: a separate server, reached through the environment of the processes or the options of a table.
 
+mod load;
+mod settings;
+
 use crate::cluster::{Processes, python, run, succeed, windlass};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Stdio};

@@ -2,7 +2,7 @@
 
 use super::error::{DynamoError, Result as Answer};
 use super::pace::Share;
-use crate::aws::{Access, Patience, Trouble};
+use crate::aws::{Access, Patience, Trouble, access};
 use aws_sdk_dynamodb::Client;
 use datafusion::common::{Result, plan_err};
 use parking_lot::Mutex;
@@ -80,7 +80,7 @@ impl Settings {
     pub fn of(spec: &TableSpec) -> Result<Self> {
         let options = &spec.options;
         let location = Location::parse(&spec.location)?;
-        let access = Access::of(location.region.clone(), options)?;
+        let access = access(location.region.clone(), options)?;
         let is = |option: &str, word: &str| options.text(option).is_some_and(|text| text.eq_ignore_ascii_case(word));
         let segments = number(options, "segments", 1, 100_000)?;
         let sample_rows = number(options, "sample_rows", 1, 10_000_000)?;

@@ -1,66 +1,112 @@
 //! A bucket, through AWS's own library.
 
-use crate::archive::{AT_A_TIME, Archive, ArchivedObject, Asked, Class, State, StorageClasses, Tier};
+use super::settings::{SSE, SSE_BUCKET_KEY, SSE_CUSTOMER_KEY, SSE_KMS_KEY, Settings};
+use crate::archive::{AT_A_TIME, Archive, ArchivedObject, Asked, Class, State, Tier};
+use crate::aws::{Access, CONNECT_TIMEOUT};
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder as Config;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_s3::types::{
-    GlacierJobParameters, Object, OptionalObjectAttributes, RequestPayer, RestoreRequest, Tier as OfS3,
+    GlacierJobParameters, Object, OptionalObjectAttributes, RequestPayer, RestoreRequest, ServerSideEncryption,
+    Tier as OfS3,
 };
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use md5::{Digest, Md5};
+use object_store::aws::AmazonS3ConfigKey as Key;
 use std::fmt;
-use std::sync::Arc;
 use tokio::sync::OnceCell;
 use url::form_urlencoded::byte_serialize;
 
 /// The settings of an object store's bucket, and the client that is made of them when it is first asked.
 pub(crate) struct Bucket {
     name: String,
-    region: Option<String>,
-    endpoint: Option<String>,
-    keys: Option<Credentials>,
-    is_unsigned: bool,
+    access: Access,
     is_virtual_hosted: bool,
+    is_express: bool,
     payer: Option<RequestPayer>,
+    sse: Sse,
     client: OnceCell<Client>,
-    pub classes: Arc<StorageClasses>,
+    /// The storage class of what is written. Absent: as the bucket has it.
+    pub class: Option<String>,
+}
+
+/// How objects are encrypted.
+enum Sse {
+    /// As the bucket has it.
+    Bucket,
+    Server {
+        kind: ServerSideEncryption,
+        key: Option<String>,
+        uses_bucket_key: Option<bool>,
+    },
+    Customer(CustomerKey),
+}
+
+/// A key of the customer's own.
+struct CustomerKey {
+    /// In base64.
+    key: String,
+    md5: String,
 }
 
 /// Shows no keys.
 impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bucket").field("name", &self.name).field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Bucket").field("name", &self.name).field("access", &self.access).finish_non_exhaustive()
     }
 }
 
-impl Bucket {
-    /// The bucket of an object store that is configured so.
-    pub fn of(builder: &AmazonS3Builder, classes: Arc<StorageClasses>) -> Self {
-        let text = |key| builder.get_config_value(&key).filter(|text| !text.is_empty());
-        let is = |key| text(key).is_some_and(|text| ["true", "1", "yes", "on"].contains(&text.to_lowercase().as_str()));
-        let keys = text(AmazonS3ConfigKey::AccessKeyId).zip(text(AmazonS3ConfigKey::SecretAccessKey));
-        let token = text(AmazonS3ConfigKey::Token);
-        Self {
-            name: text(AmazonS3ConfigKey::Bucket).unwrap_or_default(),
-            region: text(AmazonS3ConfigKey::Region),
-            endpoint: text(AmazonS3ConfigKey::Endpoint),
-            keys: keys.map(|(id, secret)| Credentials::new(id, secret, token, None, "windlass")),
-            is_unsigned: is(AmazonS3ConfigKey::SkipSignature),
-            is_virtual_hosted: is(AmazonS3ConfigKey::VirtualHostedStyleRequest),
-            payer: is(AmazonS3ConfigKey::RequestPayer).then_some(RequestPayer::Requester),
-            client: OnceCell::new(),
-            classes,
+impl Sse {
+    fn of(settings: &Settings) -> Self {
+        match (settings.named(SSE).as_deref(), settings.named(SSE_CUSTOMER_KEY)) {
+            (Some("sse-c"), Some(key)) => {
+                let bytes = BASE64_STANDARD.decode(&key).unwrap_or_default();
+                Self::Customer(CustomerKey { md5: BASE64_STANDARD.encode(Md5::digest(bytes)), key })
+            }
+            (None | Some("sse-c"), _) => Self::Bucket,
+            (Some(kind), _) => Self::Server {
+                kind: kind.into(),
+                key: settings.named(SSE_KMS_KEY),
+                uses_bucket_key: settings.named(SSE_BUCKET_KEY).and_then(|uses| uses.parse().ok()),
+            },
         }
+    }
+}
+
+/// How often a request is sent, at most.
+const TRIES: u32 = 8;
+/// What S3 calls the cipher of customers' keys.
+const CIPHER: &str = "AES256";
+
+impl Bucket {
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            name: settings.text(Key::Bucket).unwrap_or_default(),
+            access: settings.access(),
+            is_virtual_hosted: settings.is(Key::VirtualHostedStyleRequest),
+            is_express: settings.is(Key::S3Express),
+            payer: settings.is(Key::RequestPayer).then_some(RequestPayer::Requester),
+            sse: Sse::of(settings),
+            client: OnceCell::new(),
+            class: settings.class.clone(),
+        }
+    }
+
+    /// Whether keys are listed in their order, and from any of them on.
+    pub fn is_ordered(&self) -> bool {
+        !self.is_express
+    }
+
+    /// As whom it is asked.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Returns the ids of the uploads of an object that are neither completed nor aborted.
@@ -82,8 +128,18 @@ impl Bucket {
 
     /// Begins an upload of an object of a storage class, and returns its id.
     pub async fn create_upload(&self, key: &str, class: &str) -> Result<String> {
-        let request =
+        let mut request =
             self.client().await.create_multipart_upload().bucket(&self.name).key(key).storage_class(class.into());
+        match &self.sse {
+            Sse::Bucket => {}
+            Sse::Server { kind, key, uses_bucket_key } => {
+                request = request.server_side_encryption(kind.clone()).set_ssekms_key_id(key.clone());
+                request = request.set_bucket_key_enabled(*uses_bucket_key);
+            }
+            Sse::Customer(CustomerKey { key, md5 }) => {
+                request = request.sse_customer_algorithm(CIPHER).sse_customer_key(key).sse_customer_key_md5(md5);
+            }
+        }
         let created = request.set_request_payer(self.payer.clone()).send().await;
         let created = created.map_err(|error| self.failed(key, error))?;
         created.upload_id.ok_or_else(|| exec_datafusion_err!("s3://{}/{key}: S3 gives the upload no id", self.name))
@@ -96,30 +152,34 @@ impl Bucket {
             .map(|part| byte_serialize(part.as_bytes()).collect::<String>().replace('+', "%20"))
             .collect();
         let request = self.client().await.copy_object().bucket(&self.name).key(to).storage_class(class.into());
-        let request = request.copy_source(format!("{}/{}", self.name, encoded.join("/")));
+        let mut request = request.copy_source(format!("{}/{}", self.name, encoded.join("/")));
+        match &self.sse {
+            Sse::Bucket => {}
+            Sse::Server { kind, key, uses_bucket_key } => {
+                request = request.server_side_encryption(kind.clone()).set_ssekms_key_id(key.clone());
+                request = request.set_bucket_key_enabled(*uses_bucket_key);
+            }
+            Sse::Customer(CustomerKey { key, md5 }) => {
+                request = request.sse_customer_algorithm(CIPHER).sse_customer_key(key).sse_customer_key_md5(md5);
+                request = request.copy_source_sse_customer_algorithm(CIPHER).copy_source_sse_customer_key(key);
+                request = request.copy_source_sse_customer_key_md5(md5);
+            }
+        }
         let copied = request.set_request_payer(self.payer.clone()).send().await;
         copied.map(|_| ()).map_err(|error| self.failed(to, error))
     }
 
     async fn client(&self) -> &Client {
         let client = async || {
-            let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-            let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-            if let Some(region) = &self.region {
-                loader = loader.region(Region::new(region.clone()));
-            }
-            if let Some(keys) = &self.keys {
-                loader = loader.credentials_provider(SharedCredentialsProvider::new(Keys(keys.clone())));
-            }
-            if self.is_unsigned {
-                loader = loader.no_credentials();
-            }
-            let chain = loader.load().await;
+            let chain = self.access.load().await;
+            // A large object may take long to be copied.
+            let patient = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
             let mut config = Config::from(&chain).force_path_style(!self.is_virtual_hosted);
+            config = config.retry_config(RetryConfig::standard().with_max_attempts(TRIES)).timeout_config(patient);
             if chain.region().is_none() {
-                config = config.region(Region::from_static("us-east-1"));
+                config = config.region(self.access.region_or_default());
             }
-            if let Some(endpoint) = &self.endpoint {
+            if let Some(endpoint) = &self.access.endpoint {
                 config = config.endpoint_url(endpoint);
             }
             Client::from_conf(config.build())
@@ -129,7 +189,10 @@ impl Bucket {
 
     /// Returns an object, if it is archived.
     pub async fn one(&self, key: &str) -> Result<Option<ArchivedObject>> {
-        let request = self.client().await.head_object().bucket(&self.name).key(key);
+        let mut request = self.client().await.head_object().bucket(&self.name).key(key);
+        if let Sse::Customer(CustomerKey { key, md5 }) = &self.sse {
+            request = request.sse_customer_algorithm(CIPHER).sse_customer_key(key).sse_customer_key_md5(md5);
+        }
         let found = request.set_request_payer(self.payer.clone()).send().await;
         let found = found.map_err(|error| self.failed(key, error))?;
         let Some(class) = found.storage_class().and_then(|class| Class::parse(class.as_str())) else { return Ok(None) };
@@ -152,7 +215,7 @@ impl Bucket {
             }
         }
         // Other servers may not know that they are asked for states in a list.
-        if self.endpoint.is_some() {
+        if self.access.endpoint.is_some() {
             let asked = stream::iter(found).map(async |object: ArchivedObject| match object.state {
                 State::Archived => Ok::<_, DataFusionError>(self.one(&object.key).await?.unwrap_or(object)),
                 _ => Ok(object),
@@ -222,19 +285,6 @@ fn state(header: Option<&str>) -> State {
             State::Restored(until.map(|until| until.with_timezone(&Utc)))
         }
         _ => State::Archived,
-    }
-}
-
-/// Keys that are given.
-#[derive(Debug)]
-struct Keys(Credentials);
-
-impl ProvideCredentials for Keys {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::ready(Ok(self.0.clone()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! An S3 store whose errors say that an object is archived, and which keeps objects in the storage classes that tables ask for.
 
-use super::Bucket;
+use super::{Bucket, listing};
 use crate::archive::{Archived, refusal};
 use crate::uploads::Uploads;
 use async_trait::async_trait;
@@ -25,11 +25,14 @@ pub(crate) struct Explaining {
     bucket: Arc<Bucket>,
     /// As URLs of the bucket begin.
     root: String,
+    /// Whether keys are listed in their order, and from any of them on. S3 Express does neither.
+    is_ordered: bool,
 }
 
 impl Explaining {
     pub fn new(store: AmazonS3, bucket: Arc<Bucket>, root: String) -> Self {
-        Self { store, bucket, root }
+        let is_ordered = bucket.is_ordered();
+        Self { store, bucket, root, is_ordered }
     }
 
     /// The error with which an object was not read. A refused one may be archived: the bucket is asked.
@@ -71,9 +74,9 @@ impl Uploads for Explaining {
 #[async_trait]
 impl MultipartStore for Explaining {
     async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
-        match self.bucket.classes.of(path.as_ref()) {
+        match &self.bucket.class {
             Some(class) => {
-                let created = self.bucket.create_upload(path.as_ref(), &class).await;
+                let created = self.bucket.create_upload(path.as_ref(), class).await;
                 created.map_err(|error| Error::Generic { store: "S3", source: error.into() })
             }
             None => self.store.create_multipart(path).await,
@@ -122,11 +125,17 @@ impl ObjectStore for Explaining {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.store.list(prefix)
+        match self.is_ordered {
+            true => listing::list(Arc::new(self.store.clone()), prefix, None),
+            false => self.store.list(prefix),
+        }
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.store.list_with_offset(prefix, offset)
+        match self.is_ordered {
+            true => listing::list(Arc::new(self.store.clone()), prefix, Some(offset)),
+            false => self.store.list_with_offset(prefix, offset),
+        }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -134,10 +143,10 @@ impl ObjectStore for Explaining {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        if let Some(class) = self.bucket.classes.of(to.as_ref())
+        if let Some(class) = &self.bucket.class
             && options.mode == CopyMode::Overwrite
         {
-            let copied = self.bucket.copy(from.as_ref(), to.as_ref(), &class).await;
+            let copied = self.bucket.copy(from.as_ref(), to.as_ref(), class).await;
             return match copied {
                 Ok(()) => Ok(()),
                 // Whether it was missing is what callers want to know.

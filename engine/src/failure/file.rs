@@ -1,6 +1,7 @@
 //! Errors of files, with the name of the file.
 
 use super::{inner, message};
+use crate::stores::without_settings;
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
@@ -73,7 +74,7 @@ pub fn file_name(store: &str, location: &Path) -> String {
         "file:" => format!("/{location}"),
         // A store without a host.
         scheme if scheme.ends_with(':') => format!("{scheme}///{location}"),
-        store => format!("{store}/{location}"),
+        store => format!("{}/{location}", without_settings(store)),
     }
 }
 

@@ -228,7 +228,10 @@ pub async fn end_writes(dir: &Path) -> Result<(), StartError> {
         return Ok(());
     }
     let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path)?);
-    let journal = Journal::new(store, Arc::default(), StoreRegistry::new(), Clock::system(), Ids::random());
+    // Its writes may have reached stores with settings, which are sealed.
+    let sealer = Sealer::open(dir, false)?;
+    let (stores, runtime) = planning_runtime()?;
+    let journal = Journal::new(store, runtime, stores, Clock::system(), Ids::random()).sealing(sealer);
     let failed = |error: QueryError| StartError::Start(error.to_string());
     let (abandoned, published) = journal.recover().await.map_err(failed)?;
     let removed = journal.collect_all().await.map_err(failed)?;
@@ -306,9 +309,10 @@ async fn assemble(
         }
     };
     let (clock, unique) = (config.clock.clone(), config.ids.clone());
-    let journal = Journal::new(store.clone(), runtime.clone(), stores.clone(), clock.clone(), unique.clone());
-    journal.recover().await?;
     let (of_catalog, sealer) = (store.clone(), Sealer::open(&config.dir, config.etcd.is_some())?);
+    let journal = Journal::new(store.clone(), runtime.clone(), stores.clone(), clock.clone(), unique.clone());
+    let journal = journal.sealing(sealer.clone());
+    journal.recover().await?;
     let (grace, limits, connectors) = (config.grace, config.statements.limits, config.statements.connectors.clone());
     let (tasks, stop) = primary.background();
     let (tasks, stop) = (tasks.clone(), stop.clone());

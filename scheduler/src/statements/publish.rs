@@ -6,9 +6,9 @@
 use super::outcome;
 use crate::clock::{Clock, Ids};
 use crate::errors::QueryError;
-use crate::meta::keys::writes as keys;
-use crate::meta::{MetaError, MetaStore, Transaction, Update};
-use crate::statements::catalog::Edit;
+use crate::meta::keys::{settings, writes as keys};
+use crate::meta::{MetaError, MetaStore, Sealer, Transaction, Update};
+use crate::statements::catalog::{Edit, open_options, seal_options};
 use crate::statements::garbage::{self, Remover};
 use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -16,15 +16,18 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use std::collections::HashSet;
 use std::sync::Arc;
+use url::Url;
 use windlass_connectors::StoreRegistry;
 use windlass_core::writes::{Change, Effect, Event, Fact, Moved, Output, Publication, Reply, Said, With};
 use windlass_core::writes::{Visible, Write, Writers};
 use windlass_engine::connector::StagedFiles;
+use windlass_engine::stores::{StoreOptions, settings_of};
 use windlass_engine::{OwnFolder, Place};
 
 /// Concurrent requests to an object store.
-const AT_A_TIME: usize = 16;
+const AT_A_TIME: usize = 64;
 
 /// The writes in progress.
 #[derive(Clone, Debug)]
@@ -33,6 +36,9 @@ pub struct Journal {
     remover: Remover,
     clock: Clock,
     ids: Ids,
+    stores: Arc<StoreRegistry>,
+    /// Seals the settings of stores. Absent: a write whose store has settings of its own cannot be ended by the next leader.
+    sealer: Option<Sealer>,
 }
 
 /// A write in progress.
@@ -60,13 +66,18 @@ impl Journal {
         clock: Clock,
         ids: Ids,
     ) -> Self {
-        Self { store, remover: Remover::new(runtime, stores), clock, ids }
+        Self { store, remover: Remover::new(runtime, Arc::clone(&stores)), clock, ids, stores, sealer: None }
+    }
+
+    pub fn sealing(self, sealer: Sealer) -> Self {
+        Self { sealer: Some(sealer), ..self }
     }
 
     /// Ends the writes of a primary that is gone. Call it before the first statement. Returns how many writes were abandoned and how
     /// many were published.
     pub async fn recover(&self) -> Result<(usize, usize), QueryError> {
         let (mut abandoned, mut published) = (0, 0);
+        let settings = self.reach_stores().await?;
         for (id, record) in keys::all(self.store.as_ref()).await? {
             let machine = Write::found(record.filter_map(own_folder));
             let mut write = Intent { id, machine, effect: None };
@@ -79,7 +90,50 @@ impl Journal {
                 }
             }
         }
+        self.forget_stores(settings).await?;
         Ok((abandoned, published))
+    }
+
+    /// Configures the object stores that writes of earlier leaders reach. Returns the names of their settings.
+    async fn reach_stores(&self) -> Result<Vec<String>, QueryError> {
+        let all = settings::all(self.store.as_ref()).await?;
+        for (name, found) in &all {
+            let Some(sealer) = &self.sealer else { continue };
+            let options = open_options(sealer, name, &found.sealed).map_err(|error| error.to_string());
+            let configured = options.and_then(|options| {
+                let url = Url::parse(&found.url).map_err(|error| error.to_string())?;
+                self.stores.configure(&url, &options).map_err(|error| error.to_string())
+            });
+            if let Err(error) = configured {
+                tracing::warn!(settings = %name, %error, "the object store of an earlier write cannot be reached");
+            }
+        }
+        Ok(all.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Deletes those of these settings that no write needs.
+    async fn forget_stores(&self, names: Vec<String>) -> Result<(), QueryError> {
+        let mut needed = HashSet::new();
+        for (_, record) in keys::all(self.store.as_ref()).await? {
+            // A folder that is left in place is read as any other.
+            record.filter_map(|url| {
+                needed.extend(settings_of(&url).map(str::to_string));
+                Some(url)
+            });
+        }
+        let gone = names.iter().filter(|name| !needed.contains(*name));
+        let gone = gone.fold(Transaction::default(), |changes, name| changes.with(settings::delete(name)));
+        Ok(self.store.commit(gone).await?)
+    }
+
+    /// Keeps the settings of a write's object store, for the next leader.
+    async fn keep_store(&self, place: &Place) -> Result<(), QueryError> {
+        let Some((name, sealer)) = place.settings().zip(self.sealer.as_ref()) else { return Ok(()) };
+        let url = place.store().as_str();
+        let Some(options) = self.stores.options(url) else { return Ok(()) };
+        let sealed = seal_options(sealer, name, &options).map_err(|error| QueryError::Internal(error.to_string()))?;
+        let kept = settings::put(name, &settings::Settings { url: url.to_string(), sealed });
+        Ok(self.store.commit(Transaction::default().with(kept)).await?)
     }
 
     /// Removes all folders that are scheduled for removal. No one can still write to them, because their writers are gone.
@@ -93,6 +147,7 @@ impl Journal {
         staging: OwnFolder,
         unless_committed: Vec<OwnFolder>,
     ) -> Result<Intent, QueryError> {
+        self.keep_store(staging.place()).await?;
         let id = self.ids.name();
         let machine = Write::new(vec![staging], unless_committed);
         let mut write = Intent { id, machine, effect: None };

@@ -10,6 +10,7 @@ use crate::statements::catalog::Listings;
 use crate::statements::sessions::Session;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::dml::CopyTo;
 use datafusion::physical_plan::ExecutionPlan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use url::Url;
 use windlass_core::job::{Retention, Terms};
 use windlass_engine::ClusterShape;
+use windlass_engine::stores::with_settings;
 
 /// A statement with its environment. Each kind of statement adds its own methods: `ddl.rs`, `write.rs`, `settings.rs`, `explain.rs`.
 #[derive(Clone, Copy)]
@@ -54,13 +56,14 @@ impl StatementRun<'_> {
             None => Vec::new(),
         };
         let write_to = parsed.and_then(|parsed| parsed.write_to.clone());
-        if let Some((place, options)) = parsed.and_then(|parsed| parsed.store.as_ref()) {
-            self.configure_store(place, options)?;
-        }
+        let plan = match parsed.and_then(|parsed| parsed.store.as_ref()) {
+            Some((place, options)) => self.with_store(planned.plan, place, options)?,
+            None => planned.plan,
+        };
         if let Some(target) = write_to {
-            return self.write_to(target, planned.plan).await;
+            return self.write_to(target, plan).await;
         }
-        match planned.plan {
+        match plan {
             LogicalPlan::Ddl(ddl) => self.ddl(parsed, ddl).await,
             LogicalPlan::Statement(statement) => self.session_statement(parsed, statement).await,
             LogicalPlan::Dml(dml) => self.insert(dml).await,
@@ -71,13 +74,24 @@ impl StatementRun<'_> {
         }
     }
 
-    /// Reaches the object store of COPY as its options say.
-    fn configure_store(self, place: &str, options: &BTreeMap<String, String>) -> Result<(), QueryError> {
+    /// Has COPY reach its object store as its options say.
+    fn with_store(
+        self,
+        plan: LogicalPlan,
+        place: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<LogicalPlan, QueryError> {
         let catalog = &self.statements.inner.catalog;
         let mut all = catalog.lent(options)?;
         all.extend(options.clone());
         let url = Url::parse(place).map_err(|error| QueryError::Invalid(format!("{place}: {error}")))?;
-        Ok(catalog.stores().configure(&url, &all)?)
+        let name = catalog.stores().named(&url, &all, || catalog.ids().name())?;
+        Ok(match (plan, name) {
+            (LogicalPlan::Copy(copy), Some(name)) => {
+                LogicalPlan::Copy(CopyTo { output_url: with_settings(&copy.output_url, &name), ..copy })
+            }
+            (plan, _) => plan,
+        })
     }
 
     pub(super) async fn query(self, plan: LogicalPlan) -> Result<Execution, QueryError> {

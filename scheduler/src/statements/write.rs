@@ -153,7 +153,7 @@ impl StatementRun<'_> {
                 Ok((plan, Destination::Connected(None)))
             }
             Storage::External(external) => {
-                require_writable(self.state, &name.table, external)?;
+                require_writable(self.state, &name.table, &table.id, external)?;
                 let remove = if overwrite { existing_files(self.state, table, external).await? } else { Vec::new() };
                 let op = WriteOp::Insert(InsertOp::Append);
                 let input = as_kept(table, &name.table, dml.input)?;
@@ -539,7 +539,7 @@ fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
 }
 
 /// Refuses tables whose files cannot be added to. Files are added, never extended.
-fn require_writable(state: &SessionState, table: &str, external: &External) -> Result<(), QueryError> {
+fn require_writable(state: &SessionState, table: &str, id: &str, external: &External) -> Result<(), QueryError> {
     require_writable_format(&external.format)?;
     require_writable_options(&external.options)?;
     let Some(location) = external.locations.first() else { return Ok(()) };
@@ -549,7 +549,7 @@ fn require_writable(state: &SessionState, table: &str, external: &External) -> R
             location.url
         )));
     }
-    match unread_additions(state, external)? {
+    match unread_additions(state, id, external)? {
         None => Ok(()),
         Some(added) => Err(QueryError::Invalid(format!(
             "table '{table}' would not see what is added to it: it reads {}{}, and new files are called {added}: make the table over the \

@@ -11,6 +11,7 @@
 //! | `job/` | ended jobs |
 //! | `outcome/` | statements that have taken effect |
 //! | `secret/` | credentials that tables name |
+//! | `settings/` | settings of object stores that writes in progress reach |
 //! | `sink/` | writes in progress into tables of connectors |
 //! | `stage/` | finished stages of running jobs |
 //! | `submission/` | submissions that have not ended |
@@ -28,6 +29,7 @@ pub(crate) mod jobs;
 pub(crate) mod maintenance;
 pub(crate) mod outcomes;
 pub(crate) mod secrets;
+pub(crate) mod settings;
 pub(crate) mod sinks;
 pub(crate) mod stages;
 pub(crate) mod submissions;

@@ -14,12 +14,14 @@ use std::fmt;
 use std::sync::Arc;
 use url::{Position, Url};
 use windlass_connectors::StoreRegistry;
-use windlass_connectors::archive::{ArchivedObject, Bytes, DAYS, Policy, STORAGE_CLASSES, Tier, refusal, restore_all};
-use windlass_engine::Place;
+use windlass_connectors::archive::{ArchivedObject, Bytes, DAYS, Policy, Tier, refusal, restore_all};
+use windlass_engine::stores::without_settings;
 
 /// The options, as DataFusion's planner names them.
 pub(super) const ARCHIVED: &str = "format.archived";
 pub(super) const STORAGE_CLASS: &str = "format.storage_class";
+/// The same as an option of the store.
+pub(crate) const CLASS_OF_STORE: &str = "aws.storage_class";
 
 /// The archives of a session's stores, and what a statement has left out of them. An extension of the session's configuration.
 #[derive(Default)]
@@ -70,57 +72,27 @@ pub(super) fn policy<'a>(
     }
 }
 
-/// Has the files that are written to a location be of the storage class that the table's options say, from now on.
+/// The options of a table's store, with the storage class that the table's option says.
 ///
 /// # Errors
 /// There is no such class, or the table is not on S3.
-pub(super) fn set_storage_class(
-    stores: &StoreRegistry,
+pub(super) fn with_storage_class(
     options: &BTreeMap<String, String>,
     location: &Url,
-) -> Result<(), QueryError> {
-    let class = match options.get(STORAGE_CLASS) {
-        // Another table may have had one there.
-        None if !is_s3(location) => return Ok(()),
-        None => None,
-        Some(_) if !is_s3(location) => {
-            return Err(QueryError::Invalid(format!(
-                "the option 'storage_class' is for locations like s3://bucket/…, not for {location}"
-            )));
-        }
-        Some(text) => {
-            let known = STORAGE_CLASSES.into_iter().find(|class| class.eq_ignore_ascii_case(text));
-            let known = known.ok_or_else(|| {
-                QueryError::Invalid(format!(
-                    "the option 'storage_class' is '{text}': expected one of {}",
-                    STORAGE_CLASSES.join(", ")
-                ))
-            });
-            Some(known?)
-        }
-    };
-    let classes = stores.classes(location);
-    if class.is_some() {
-        // Only with it can classes be written.
-        stores.archive(location)?;
+) -> Result<BTreeMap<String, String>, QueryError> {
+    let mut options = options.clone();
+    let Some(class) = options.remove(STORAGE_CLASS) else { return Ok(options) };
+    if !is_s3(location) {
+        return Err(QueryError::Invalid(format!(
+            "the option 'storage_class' is for locations like s3://bucket/…, not for {location}"
+        )));
     }
-    let prefix = prefix_of(&Place::from_url(location.as_str())?);
-    if class.is_some() || classes.of(&prefix).is_some() {
-        classes.set(&prefix, class.unwrap_or_default());
-    }
-    Ok(())
+    options.insert(CLASS_OF_STORE.to_string(), class);
+    Ok(options)
 }
 
-fn is_s3(url: &Url) -> bool {
+pub(super) fn is_s3(url: &Url) -> bool {
     matches!(url.scheme(), "s3" | "s3a")
-}
-
-/// How the keys of a place begin.
-fn prefix_of(place: &Place) -> String {
-    match place.is_folder() && !place.path().is_root() {
-        true => format!("{}/", place.path()),
-        false => place.path().to_string(),
-    }
 }
 
 /// The objects of a table that cannot be read.
@@ -173,7 +145,8 @@ impl Unreadable {
     /// Notes, for EXPLAIN and the log, that the statement does without them.
     pub fn note(&self, session: &dyn Session) {
         let bytes = Bytes(self.objects.iter().map(|object| object.bytes).sum());
-        let note = format!("{}: {} archived objects of {bytes} are left out", self.place, self.objects.len());
+        let place = without_settings(&self.place);
+        let note = format!("{place}: {} archived objects of {bytes} are left out", self.objects.len());
         tracing::warn!("{note}");
         if let Some(archives) = session.config().get_extension::<Archives>() {
             archives.left_out.lock().insert(note);
@@ -186,7 +159,7 @@ impl Unreadable {
         if self.is_empty() {
             return Ok(());
         }
-        let said = refusal(&self.objects, &self.place);
+        let said = refusal(&self.objects, &without_settings(&self.place));
         if policy != Policy::Restore {
             return plan_err!("{said}");
         }
@@ -200,7 +173,7 @@ impl Unreadable {
             self.objects.len(),
             Bytes(self.objects.iter().map(|object| object.bytes).sum()),
             Tier::Standard.patience(&self.objects).unwrap_or("some hours"),
-            self.place
+            without_settings(&self.place)
         )
     }
 }

@@ -1,6 +1,6 @@
 //! Builds DataFusion's tables from records, and records from statements.
 
-use super::archived::{ARCHIVED, STORAGE_CLASS, Unreadable, policy, set_storage_class};
+use super::archived::{ARCHIVED, STORAGE_CLASS, Unreadable, is_s3, policy, with_storage_class};
 use super::credentials::SECRET;
 use super::data_files::{asks_for_hidden, only_data_but, session_of_data};
 use super::listings::Listings;
@@ -42,6 +42,7 @@ use windlass_engine::coercion_rules;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_engine::failure::FileError;
+use windlass_engine::stores::{with_settings, without_settings};
 use windlass_engine::text_files::csv::{HEADER_NAMES, renamed_columns};
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
@@ -52,19 +53,43 @@ pub(crate) const COMPRESSION: &str = "format.compression";
 /// Endings of file names, and the compression that each means.
 const COMPRESSED: [(&str, &str); 4] = [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")];
 
-/// Registers the object stores of a table if its options say how to reach them.
+/// Whether a table of files with these options, by name, has settings of its own for its object store.
+pub(super) fn has_settings<'a>(options: impl IntoIterator<Item = &'a String>) -> bool {
+    options.into_iter().any(|name| name.starts_with(STORE_OPTIONS) || [SECRET, STORAGE_CLASS].contains(&name.as_str()))
+}
+
+/// Registers the object stores of a table if its options say how to reach them. `id`: of the table.
 pub(super) fn configure_stores(
     stores: &StoreRegistry,
+    id: &str,
     external: &External,
     options: &BTreeMap<String, String>,
 ) -> Result<(), QueryError> {
-    for location in &external.locations {
+    for location in external.locations.iter().filter(|_| external.has_settings()) {
         let url =
             Url::parse(&location.url).map_err(|error| QueryError::Internal(format!("{}: {error}", location.url)))?;
-        stores.configure(&url, options)?;
-        set_storage_class(stores, options, &url)?;
+        configure(stores, id, url, options)?;
     }
     Ok(())
+}
+
+/// Registers the object store of a place under the name of a table's settings. Returns its URL.
+fn configure(
+    stores: &StoreRegistry,
+    id: &str,
+    url: Url,
+    options: &BTreeMap<String, String>,
+) -> Result<Url, QueryError> {
+    let options = with_storage_class(options, &url)?;
+    if !is_s3(&url) {
+        // It refuses the options of stores.
+        stores.configure(&url, &options)?;
+        return Ok(url);
+    }
+    let named = with_settings(url.as_str(), id);
+    let named = Url::parse(&named).map_err(|error| QueryError::Internal(format!("{url}: {error}")))?;
+    stores.configure(&named, &options)?;
+    Ok(named)
 }
 
 pub(super) fn table_provider(state: &SessionState, record: &TableRecord) -> Result<Arc<dyn TableProvider>, QueryError> {
@@ -81,12 +106,15 @@ fn external_table(state: &SessionState, record: &TableRecord, external: &Externa
             partitions.iter().map(|field| (field.name().clone(), field.data_type().clone())).collect(),
         )
         .with_file_sort_order(order.collect::<Result<Vec<Vec<SortExpr>>>>()?);
-    let paths = external.locations.iter().map(location_url);
+    let paths = external.locations.iter().map(|location| location_url(&record.id, external, location));
     listing_table(state, record, paths.collect::<Result<_>>()?, options, file_schema)
 }
 
-fn location_url(location: &Location) -> Result<ListingTableUrl> {
-    let url = Place::from_url(&location.url)?.listed()?;
+/// `id`: of the table.
+fn location_url(id: &str, external: &External, location: &Location) -> Result<ListingTableUrl> {
+    let place = Place::from_url(&location.url)?;
+    let is_own = external.has_settings() && is_s3(place.store().as_ref());
+    let url = if is_own { place.with_settings(id)?.listed()? } else { place.listed()? };
     match &location.glob {
         Some(glob) => url.with_glob(glob),
         None => Ok(url),
@@ -162,7 +190,9 @@ pub async fn external_record(
     }
     require_format(state, &command.file_type)?;
     let mut options: BTreeMap<_, _> = command.options.clone().into_iter().collect();
-    let locations = command.locations.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+    let id = ids.name();
+    let mut command = command.clone();
+    let mut locations = command.locations.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
     if let Some(name) = lent.keys().find(|name| !name.starts_with(STORE_OPTIONS)) {
         return Err(QueryError::Invalid(format!(
             "the secret has the option '{name}', which tables of files do not have: theirs begin with {STORE_OPTIONS}"
@@ -170,9 +200,15 @@ pub async fn external_record(
     }
     let mut of_stores = lent.clone();
     of_stores.extend(options.clone());
-    for location in &locations {
-        stores.configure(location.get_url(), &of_stores)?;
-        set_storage_class(stores, &options, location.get_url())?;
+    if has_settings(options.keys()) {
+        // What follows finds the store with the table's own settings by its URL.
+        for (location, text) in locations.iter_mut().zip(&mut command.locations) {
+            let url = configure(stores, &id, location.get_url().clone(), &of_stores)?;
+            if url != *location.get_url() {
+                *text = url.to_string();
+                *location = ListingTableUrl::parse(&text)?;
+            }
+        }
     }
     let archived = policy(&options, locations.iter().map(ListingTableUrl::get_url))?;
     let left_out = match archived {
@@ -183,7 +219,6 @@ pub async fn external_record(
     if command.schema.fields().is_empty() {
         require_files(state, &locations).await?;
     }
-    let mut command = command.clone();
     command.options.retain(|key, _| is_of_format(key));
     if let Some(compression) = compression_of_files(state, &command).await {
         options.insert(COMPRESSION.to_string(), compression.to_string());
@@ -234,11 +269,11 @@ pub async fn external_record(
         order.push(keys.collect::<Result<Vec<_>>>()?);
     }
     let locations = paths.iter().map(|path| Location {
-        url: path.as_str().to_string(),
+        url: without_settings(path.as_str()),
         glob: path.get_glob().as_ref().map(|glob| glob.as_str().to_string()),
     });
     Ok(TableRecord {
-        id: ids.name(),
+        id,
         definition: command.definition.clone(),
         schema: StoredSchema(types::read(&partitions::with_folder_columns(
             &table.schema(),
@@ -298,14 +333,14 @@ async fn take_folder_columns(
 }
 
 /// Returns the file names that INSERT would add and the table would not read. The location may be a pattern that does not match them.
-pub(crate) fn unread_additions(state: &SessionState, external: &External) -> Result<Option<String>> {
+pub(crate) fn unread_additions(state: &SessionState, id: &str, external: &External) -> Result<Option<String>> {
     let format = file_format(state, &external.format, &external.options)?;
     let extension = match format.compression_type() {
         Some(compression) => format.get_ext_with_compression(&compression)?,
         None => format.get_ext(),
     };
     let Some(location) = external.locations.first() else { return Ok(None) };
-    let url = location_url(location)?;
+    let url = location_url(id, external, location)?;
     let is_read = url.contains(&url.prefix().clone().join(format!("a.{extension}")), true)
         && format!(".{extension}").ends_with(&external.extension);
     Ok((!is_read).then(|| format!("*.{extension}")))
@@ -320,7 +355,7 @@ pub(crate) async fn existing_files(
     let (_, partitions) = table.split_schema();
     let mut files = Vec::new();
     for location in &external.locations {
-        let url = location_url(location)?;
+        let url = location_url(&table.id, external, location)?;
         let state = session_of_data(state, std::slice::from_ref(&url), Unreadable::default());
         let store = state.runtime_env().object_store(&url)?;
         let listed: Vec<_> =

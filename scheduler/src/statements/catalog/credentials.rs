@@ -163,17 +163,17 @@ impl Catalog {
             if !is_meant(external) {
                 continue;
             }
-            let configured = self.require_opened(record).and_then(|()| self.stores_of(external));
+            let configured = self.require_opened(record).and_then(|()| self.stores_of(&record.id, external));
             if let Err(error) = configured {
                 tracing::warn!(table = %held.name.table, %error, "a table cannot be reached");
             }
         }
     }
 
-    fn stores_of(&self, external: &External) -> Result<(), QueryError> {
+    fn stores_of(&self, id: &str, external: &External) -> Result<(), QueryError> {
         let mut options = self.lent(&external.options)?;
         options.extend(external.options.clone());
-        build::configure_stores(self.stores(), external, &options)
+        build::configure_stores(self.stores(), id, external, &options)
     }
 }
 

@@ -23,7 +23,7 @@ mod temporary;
 mod tests;
 mod types;
 
-pub(crate) use archived::Archives;
+pub(crate) use archived::{Archives, CLASS_OF_STORE};
 pub(crate) use build::{
     COMPRESSION, check_storable, compression_named, existing_files, is_compressible, require_format, unread_additions,
     view_provider,

@@ -1,5 +1,6 @@
 //! Records of tables and views in the metadata store. They are JSON, so that other tools and later versions can read them.
 
+use super::build::has_settings;
 use super::names::TableName;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
@@ -93,6 +94,13 @@ pub struct CatalogRecord {
     pub source: Connected,
     /// The statement that created it, without secrets.
     pub definition: String,
+}
+
+impl External {
+    /// Whether its object store has settings of its own, under the id of its table.
+    pub fn has_settings(&self) -> bool {
+        self.sealed.is_some() || has_settings(self.options.keys())
+    }
 }
 
 impl fmt::Debug for External {

@@ -4,7 +4,7 @@
 //! two statements, which this module joins.
 
 use crate::errors::QueryError;
-use crate::statements::catalog::{SECRET, STORE_OPTIONS, is_store_secret};
+use crate::statements::catalog::{CLASS_OF_STORE, SECRET, STORE_OPTIONS, is_store_secret};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, Value};
@@ -13,6 +13,9 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use std::collections::BTreeMap;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
+
+/// The option of COPY for the storage class of its files.
+const STORAGE_CLASS: &str = "storage_class";
 
 /// A statement as the parser gives it, and the query that follows its AS.
 #[derive(Clone, Debug)]
@@ -144,7 +147,8 @@ pub(super) fn store_options(
     for (key, value) in std::mem::take(&mut copy.options) {
         let name = key.to_lowercase();
         match text_of(&value) {
-            Some(text) if name == SECRET || name.starts_with(STORE_OPTIONS) => {
+            Some(text) if name == SECRET || name == STORAGE_CLASS || name.starts_with(STORE_OPTIONS) => {
+                let name = if name == STORAGE_CLASS { CLASS_OF_STORE.to_string() } else { name };
                 if options.insert(name, text).is_some() {
                     return Err(QueryError::Invalid(format!("the option '{key}' is there twice")));
                 }
