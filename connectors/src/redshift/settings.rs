@@ -1,7 +1,7 @@
 //! Where a warehouse is, how to talk to it, and where rows are staged for it: of a table's location and options.
 
 use super::staging::STORE_OPTIONS;
-use crate::aws::Access;
+use crate::aws::{self, Access};
 use crate::postgres::settings::{Dialect, Settings as Wire, of_password_file};
 use crate::server::{self, Form, SslMode};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
@@ -162,7 +162,7 @@ impl<'a> Settings<'a> {
             Some(_) => self.text("db_user"),
             None => self.text("db_user").or_else(|| self.location.user.clone()),
         };
-        let access = Access::of(region, &self.spec.options)?;
+        let access = aws::access(region, &self.spec.options)?;
         Ok(Api { access, cluster, workgroup, database: self.database()?, user, secret })
     }
 
