@@ -48,13 +48,22 @@ impl Mode {
         matches!(self, Self::Upsert | Self::Merge)
     }
 
+    /// As the option says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::Upsert => "upsert",
+            Self::Merge => "merge",
+        }
+    }
+
     /// Returns the text that EXPLAIN shows behind the target.
     pub fn shown(self, key: &[String]) -> String {
-        match self {
-            Self::Append => String::new(),
-            Self::Replace => ", mode=replace".to_string(),
-            Self::Upsert => format!(", mode=upsert, key=[{}]", key.join(", ")),
-            Self::Merge => format!(", mode=merge, key=[{}]", key.join(", ")),
+        match (self, self.word()) {
+            (Self::Append, _) => String::new(),
+            (Self::Replace, word) => format!(", mode={word}"),
+            (Self::Upsert | Self::Merge, word) => format!(", mode={word}, key=[{}]", key.join(", ")),
         }
     }
 }

@@ -26,8 +26,8 @@ mod staging;
 mod target;
 mod warehouse;
 
-use crate::aws;
 use crate::postgres::wire::Canceller;
+use crate::{aws, load};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{Result, internal_err, not_impl_err, plan_datafusion_err, plan_err};
@@ -57,7 +57,8 @@ const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("table", OptionKind::Text, "The table, as SQL writes its name: schema.table.")
         .required()
         .names_table(),
-    OptionSpec::new("staging", OptionKind::Text, "A folder of S3 in which files wait for COPY: s3://bucket/folder/.").required(),
+    OptionSpec::new("staging", OptionKind::Text, "A folder of S3 in which files wait for COPY: s3://bucket/folder/.")
+        .required(),
     OptionSpec::new(
         "iam_role",
         OptionKind::Text,
@@ -81,14 +82,9 @@ const OPTIONS: &[OptionSpec] = &[
         "Milliseconds that a statement of the warehouse may take; 0: any.",
     )
     .or("0"),
-    OptionSpec::new(
-        "mode",
-        OptionKind::Choice(&["append", "replace", "upsert", "merge"]),
-        "What becomes of rows that the target has: they stay, all go, those with the keys of new rows go, or these get the new values.",
-    )
-    .or("append"),
+    load::MODE,
     OptionSpec::new("key", OptionKind::Text, "Columns by which upsert and merge find rows, with commas.").names_table(),
-    OptionSpec::new("load", OptionKind::Text, "Name of a COPY's load, which is never loaded twice.").names_table(),
+    load::LOAD,
     OptionSpec::new("varchar_length", OptionKind::Integer, "Bytes of the VARCHAR columns of a table that is created.")
         .or("65535"),
     OptionSpec::new("varbyte_length", OptionKind::Integer, "Bytes of the VARBYTE columns of a table that is created.")
@@ -105,14 +101,22 @@ const OPTIONS: &[OptionSpec] = &[
     )
     .or("wire"),
     OptionSpec::new("cluster_identifier", OptionKind::Text, "Name of a cluster, for the Data API."),
-    OptionSpec::new("workgroup_name", OptionKind::Text, "Name of a workgroup of Redshift Serverless, for the Data API."),
+    OptionSpec::new(
+        "workgroup_name",
+        OptionKind::Text,
+        "Name of a workgroup of Redshift Serverless, for the Data API.",
+    ),
     OptionSpec::new("db_user", OptionKind::Text, "User of the database, for the Data API; else that in the location."),
     OptionSpec::new(
         "secret_arn",
         OptionKind::Text,
         "ARN of a secret of AWS's Secrets Manager with user and password, for the Data API.",
     ),
-    OptionSpec::new("region", OptionKind::Text, "AWS's region; else that in the host's name, or of AWS's configuration."),
+    OptionSpec::new(
+        "region",
+        OptionKind::Text,
+        "AWS's region; else that in the host's name, or of AWS's configuration.",
+    ),
     aws::ENDPOINT,
     aws::ACCESS_KEY_ID,
     aws::SECRET_ACCESS_KEY,
@@ -150,9 +154,7 @@ impl Connector for Redshift {
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
         let spec = request.table;
         Settings::of(&spec)?;
-        if spec.options.text("load").is_some() && request.target != Target::Any {
-            return plan_err!("the option 'load' names one load, and a table may get many: it is for COPY … TO");
-        }
+        load::check_name(&spec.options, request.target)?;
         let (schema, writes) = match (request.target, request.columns) {
             (Target::Present, Some(columns)) => (columns, Writes::Into),
             (Target::Present, None) => (self.found(&spec).await?, Writes::Into),

@@ -20,8 +20,9 @@ use super::kinds::{Kind, Lengths};
 use super::relation::{Name, ServerColumn};
 use super::settings::Settings;
 use super::staging::Staging;
-use super::target::{Mode, Target, TargetColumn, key, server_names};
+use super::target::{Target, TargetColumn, key, server_names};
 use super::warehouse::{Warehouse, literal};
+use crate::load::Mode;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err};
@@ -358,11 +359,7 @@ impl Sink for RedshiftSink {
     fn describe(&self) -> String {
         let Target { key, is_new, .. } = &self.target;
         let is_new = if *is_new { ", new" } else { "" };
-        let mode = match self.target.mode() {
-            Mode::Append => String::new(),
-            Mode::Replace => ", mode=replace".to_string(),
-            mode => format!(", mode={}, key=[{}]", mode.word(), key.join(", ")),
-        };
+        let mode = self.target.mode().shown(key);
         let staging = Settings::of(&self.table).and_then(|settings| settings.staging());
         let staging = staging.map(|place| format!(", staging={place}")).unwrap_or_default();
         format!("table={}{is_new}{mode}{staging}", self.target.qualified())

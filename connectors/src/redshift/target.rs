@@ -4,6 +4,7 @@ use super::fit::Column;
 use super::kinds::{Kind, Way};
 use super::relation::{LONGEST_NAME, Name};
 use super::warehouse::{literal, quoted};
+use crate::load::Mode;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Result, internal_datafusion_err, plan_datafusion_err, plan_err};
 use prost::Message;
@@ -12,43 +13,6 @@ use windlass_engine::connector::Options;
 
 /// Names the loads of a schema, each once.
 const LOADS: &str = "windlass_loads";
-
-/// What becomes of the rows that a target has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(super) enum Mode {
-    /// They stay.
-    Append = 0,
-    /// They go.
-    Replace = 1,
-    /// Those with the keys of new rows go.
-    Upsert = 2,
-    /// Those with the keys of new rows get their values, and keep those of other columns.
-    Merge = 3,
-}
-
-impl Mode {
-    pub fn of(options: &Options) -> Self {
-        match options.text("mode").map(str::to_lowercase).as_deref() {
-            Some("replace") => Self::Replace,
-            Some("upsert") => Self::Upsert,
-            Some("merge") => Self::Merge,
-            _ => Self::Append,
-        }
-    }
-
-    pub fn has_key(self) -> bool {
-        matches!(self, Self::Upsert | Self::Merge)
-    }
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Append => "append",
-            Self::Replace => "replace",
-            Self::Upsert => "upsert",
-            Self::Merge => "merge",
-        }
-    }
-}
 
 /// One write's target.
 #[derive(Clone, PartialEq, Message)]
