@@ -34,7 +34,7 @@ async fn a_store_that_is_overrun_is_asked_less() {
     let sql = |statements: &[&str]| cluster.sql(statements);
     let rows = "select value as id, value % 60 as part from generate_series(1, 6000)";
     assert_eq!(server.ask("delay 20"), "ok");
-    assert_eq!(server.ask("capacity 3"), "ok");
+    assert_eq!(server.ask("capacity 16"), "ok");
     assert_eq!(server.ask("reset 40"), "ok");
     let copy = format!("copy ({rows}) to 's3://lake/busy/' stored as parquet partitioned by (part)");
     assert_eq!(sql(&[STAGES, &copy]).unwrap(), "count\n6000\n");

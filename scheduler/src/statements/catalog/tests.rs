@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Constraints;
 use std::collections::BTreeMap;
 use std::path::Path;
-use windlass_engine::stores::StoreOptions;
+use windlass_engine::stores::{StoreOptions, with_settings};
 
 async fn open(folder: &Path) -> Arc<Catalog> {
     let stores = StoreRegistry::new();
@@ -156,8 +156,10 @@ async fn a_tables_own_options_count_before_those_of_its_secret() {
         partitions: 0,
         order: Vec::new(),
     });
+    let of_table = with_settings("s3://bucket/t/a.csv", &record.id);
     catalog.create(None, &name("t"), Record::Table(record), OnExists::Fail).await.unwrap();
     catalog.configure_stores(&catalog.snapshot(), |_| true);
-    let known = catalog.stores().options("s3://bucket/t/a.csv").unwrap();
+    assert!(catalog.stores().options("s3://bucket/t/a.csv").is_none(), "others of the bucket do not see them");
+    let known = catalog.stores().options(&of_table).unwrap();
     assert_eq!((known["aws.region"].as_str(), known["aws.access_key_id"].as_str()), ("own", "key"));
 }
