@@ -229,7 +229,7 @@ pub(super) async fn columns_of(
          CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0 THEN t.typelem END, \
          pg_catalog.format_type(a.atttypid, a.atttypmod), \
          a.attnotnull AND NOT (r.relkind = 'f' OR (r.relkind = 'r' AND r.relhassubclass) {unchecked}), \
-         coalesce(c.collisdeterministic, true), a.attgenerated <> '', a.attrelid \
+         coalesce(c.collisdeterministic, false), a.attgenerated <> '', a.attrelid \
          FROM kinds k JOIN pg_catalog.pg_type t ON t.oid = k.kind AND t.typtype <> 'd' \
          JOIN pg_catalog.pg_class r ON r.oid = k.attrelid \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = k.attrelid AND a.attnum = k.attnum \

@@ -4,7 +4,7 @@ use super::*;
 use fastrand::Rng;
 
 /// What is generated for each column, and which literals conditions compare it with.
-pub(super) const COLUMNS: [(&str, &str, &[&str]); 16] = [
+pub(super) const COLUMNS: [(&str, &str, &[&str]); 17] = [
     ("b", "bool", &["true", "false"]),
     ("i2", "int2", &["0", "-1", "7", "32767", "-32768"]),
     ("i4", "int4", &["0", "-1", "7", "2147483647", "-2147483648"]),
@@ -17,6 +17,8 @@ pub(super) const COLUMNS: [(&str, &str, &[&str]); 16] = [
     ("c", "char(4)", &["''", "'a'", "'a '", "'B'", "'é'", "'abcd'", "'~'"]),
     ("ci", "text COLLATE ci", TEXTS),
     ("e", "mood", &["'sad'", "'ok'", "'Happy'"]),
+    // No operator of the server compares it.
+    ("js", "json", &["'{}'", "'[1]'", "'\"a\"'", "'{ }'"]),
     (
         "u",
         "uuid",

@@ -5,11 +5,10 @@ use crate::connector::ConnectedTable;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Column, NullEquality, Result};
 use datafusion::datasource::{provider_as_source, source_as_provider};
-use datafusion::functions::expr_fn::coalesce;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection, Sort, TableScan,
-    cast, lit,
+    cast, lit, when,
 };
 use std::sync::Arc;
 
@@ -229,14 +228,16 @@ fn first_connector(source: &Source) -> Option<String> {
 
 impl Candidate {
     /// Returns what stands in the place of the part, with the same columns.
-    pub fn replaced(self, provider: Arc<Computed>) -> Result<LogicalPlan> {
+    ///
+    /// `sum`: the function of that name.
+    pub fn replaced(self, provider: Arc<Computed>, sum: &Arc<AggregateUDF>) -> Result<LogicalPlan> {
         let scan = LogicalPlanBuilder::scan("fragment", provider_as_source(provider), None)?.build()?;
         match self.node {
             LogicalPlan::Sort(sort) => {
                 let input = Arc::new(named(&sort.input, scan, self.columns.len())?);
                 Ok(LogicalPlan::Sort(Sort { input, ..sort }))
             }
-            LogicalPlan::Aggregate(aggregate) => together(&aggregate, scan),
+            LogicalPlan::Aggregate(aggregate) => together(&aggregate, scan, sum),
             node => named(&node, scan, self.columns.len()),
         }
     }
@@ -258,9 +259,8 @@ fn column(name: String) -> Expr {
 }
 
 /// The aggregate of the parts of `scan`.
-fn together(aggregate: &Aggregate, scan: LogicalPlan) -> Result<LogicalPlan> {
+fn together(aggregate: &Aggregate, scan: LogicalPlan, sum: &Arc<AggregateUDF>) -> Result<LogicalPlan> {
     let keys: Vec<Expr> = (0..aggregate.group_expr.len()).map(|at| column(key_name(at))).collect();
-    let sum = crate::right::sum_function();
     let (mut calls, mut results) = (Vec::new(), Vec::new());
     let mut outputs = aggregate.schema.iter();
     for (key, (qualifier, field)) in keys.iter().zip(outputs.by_ref()) {
@@ -269,7 +269,7 @@ fn together(aggregate: &Aggregate, scan: LogicalPlan) -> Result<LogicalPlan> {
     for (number, (call, (qualifier, field))) in aggregate.aggr_expr.iter().zip(outputs).enumerate() {
         let Some(((part, _), called)) = part(call, &|_| Some(0)).zip(called(call)) else { continue };
         let function: Arc<AggregateUDF> = match part {
-            Part::Rows | Part::Values(_) | Part::Sum(_) => Arc::clone(&sum),
+            Part::Rows | Part::Values(_) | Part::Sum(_) => Arc::clone(sum),
             Part::Min(_) | Part::Max(_) => Arc::clone(&called.func),
         };
         let args = vec![column(part_name(number))];
@@ -278,7 +278,8 @@ fn together(aggregate: &Aggregate, scan: LogicalPlan) -> Result<LogicalPlan> {
         calls.push(call);
         let result = Expr::Column(Column::new_unqualified(name));
         let result = match part {
-            Part::Rows | Part::Values(_) => coalesce(vec![result, lit(0_i64)]),
+            // No optimizer comes after this to do away with coalesce().
+            Part::Rows | Part::Values(_) => when(result.clone().is_not_null(), result).otherwise(lit(0_i64))?,
             Part::Sum(_) => cast(result, field.data_type().clone()),
             _ => result,
         };
