@@ -162,7 +162,7 @@ async fn ranges_have_each_row_once() {
         ("seen", ", split_column 'k'", "splits=1, connections=4"),
     ] {
         done(&session, &[&create(server, "t", table, more)]).await;
-        let plan = sql(&session, "EXPLAIN SELECT sum(n) FROM t").await.expect("it is explained");
+        let plan = sql(&session, "EXPLAIN SELECT n FROM t").await.expect("it is explained");
         assert!(plan.contains(shown), "{table}{more}: {plan}");
         let sums =
             answers(&session, "SELECT count(*), count(DISTINCT n), sum(n), sum(k), min(length(pad)) FROM t").await;
@@ -399,5 +399,5 @@ async fn a_cancelled_statement_ends_on_the_server() {
         until(server, &format!("SELECT count(*) {SESSIONS}"), "0").await;
     }
     done(&session, &[&create(server, "hasty", "slow", ", statement_timeout '300'")]).await;
-    refused(&session, "SELECT count(s) FROM hasty", &["max_statement_time"]).await;
+    refused(&session, "SELECT s FROM hasty", &["max_statement_time"]).await;
 }
