@@ -30,7 +30,7 @@ pub(super) struct ServerColumn {
     pub name: String,
     pub kind: ServerType,
     pub not_null: bool,
-    /// Equal texts are the same bytes.
+    /// It has texts that can be compared, and equal ones are the same bytes.
     pub is_deterministic: bool,
     /// The server computes it.
     pub is_generated: bool,
