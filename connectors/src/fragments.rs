@@ -12,7 +12,8 @@ pub(crate) type Expression<Wire> = (String, Wire);
 
 /// The SQL of one kind of server, about the tables of one fragment.
 pub(crate) trait Dialect {
-    type Wire;
+    /// Its text is how it travels in a plan.
+    type Wire: ToString;
     /// What is known of a column, and its name in the query.
     type Column;
 
@@ -51,9 +52,11 @@ pub(crate) trait Dialect {
 }
 
 /// The parts of a query.
-#[derive(Debug)]
-pub(crate) struct Text<Wire> {
-    pub select: Vec<Expression<Wire>>,
+#[derive(Debug, Default)]
+pub(crate) struct Text {
+    pub select: String,
+    /// How the columns travel.
+    pub wires: Vec<String>,
     pub from: String,
     pub group_by: Vec<String>,
     pub order_by: Vec<String>,
@@ -61,7 +64,7 @@ pub(crate) struct Text<Wire> {
 }
 
 /// A query that computes all of a fragment. `None`: for some rows the server's answer would be another one, or is not read.
-pub(crate) fn text<D: Dialect>(fragment: &Fragment, dialect: &D) -> Option<Text<D::Wire>> {
+pub(crate) fn text<D: Dialect>(fragment: &Fragment, dialect: &D) -> Option<Text> {
     let mut columns = HashMap::new();
     for (at, table) in fragment.source.tables().into_iter().enumerate() {
         for (id, position) in &table.columns {
@@ -71,11 +74,11 @@ pub(crate) fn text<D: Dialect>(fragment: &Fragment, dialect: &D) -> Option<Text<
     let mut texts = Texts { dialect, columns: &columns, next: 0 };
     let from = texts.source(&fragment.source)?;
     let of = |id: &ColumnId| columns.get(id);
-    let mut text = Text { select: Vec::new(), from, group_by: Vec::new(), order_by: Vec::new(), limit: None };
+    let (mut text, mut select) = (Text { from, ..Text::default() }, Vec::new());
     match &fragment.output {
         FragmentOutput::Rows { columns: ids, first } => {
             let outputs = ids.iter().map(of).collect::<Option<Vec<_>>>()?;
-            text.select.extend(outputs.iter().map(|column| dialect.read(column)));
+            select.extend(outputs.iter().map(|column| dialect.read(column)));
             if let Some(first) = first {
                 for key in &first.keys {
                     text.order_by.push(dialect.ordered(of(&key.column)?, key)?);
@@ -87,7 +90,7 @@ pub(crate) fn text<D: Dialect>(fragment: &Fragment, dialect: &D) -> Option<Text<
         }
         FragmentOutput::Groups { keys, parts } => {
             for (at, key) in keys.iter().enumerate() {
-                text.select.push(dialect.key(of(key)?)?);
+                select.push(dialect.key(of(key)?)?);
                 text.group_by.push(dialect.grouped(of(key)?, at + 1));
             }
             for (part, field) in parts.iter().zip(fragment.schema.fields().iter().skip(keys.len())) {
@@ -95,11 +98,22 @@ pub(crate) fn text<D: Dialect>(fragment: &Fragment, dialect: &D) -> Option<Text<
                     Part::Rows => None,
                     Part::Values(id) | Part::Min(id) | Part::Max(id) | Part::Sum(id) => Some(of(id)?),
                 };
-                text.select.push(dialect.aggregate(part, column, field.data_type())?);
+                select.push(dialect.aggregate(part, column, field.data_type())?);
             }
         }
     }
-    Some(text)
+    let (select, wires): (Vec<String>, Vec<String>) =
+        select.into_iter().map(|(expression, wire)| (expression, wire.to_string())).unzip();
+    Some(Text { select: select.join(", "), wires, ..text })
+}
+
+/// A table with some of its columns and rows, as a subquery.
+pub(crate) fn subquery(mut select: Vec<String>, from: &str, conditions: &[String]) -> String {
+    if select.is_empty() {
+        select.push("1 AS one".to_string());
+    }
+    let conditions = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+    format!("(SELECT {} FROM {from}{conditions})", select.join(", "))
 }
 
 struct Texts<'a, D: Dialect> {

@@ -12,7 +12,7 @@
 pub mod archive;
 #[cfg(feature = "aws")]
 mod aws;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
+#[cfg(any(feature = "dynamodb", feature = "mysql", feature = "postgres"))]
 mod conditions;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;

@@ -75,3 +75,22 @@ pub async fn until(what: &str, ask: impl Fn() -> String, answer: &str, pause: Du
         tokio::time::sleep(pause).await;
     }
 }
+
+/// Asserts that `load`, a COPY of 1,000 rows into an empty table `t` under the name 'monday', is loaded once, and other names and targets beside it. `answer`
+/// asks the server.
+pub async fn loaded_once(session: &Session, load: &str, answer: impl Fn(&str) -> String) {
+    done(session, &[STAGES]).await;
+    // Several at a time: one of them is the load.
+    let both = tokio::join!(sql(session, load), sql(session, load), sql(session, load));
+    let loaded = [&both.0, &both.1, &both.2].into_iter().filter(|result| result.is_ok()).count();
+    assert_eq!(loaded, 1, "{both:?}");
+    let words = ["the load 'monday' is in", "already: 1000 rows", "nothing was written"];
+    refused(session, load, &words).await;
+    for error in [both.0, both.1, both.2].into_iter().filter_map(Result::err) {
+        assert!(error.contains(words[0]), "{error}");
+    }
+    assert_eq!(answer("SELECT count(*) FROM t"), "1000");
+    done(session, &[&load.replace("monday", "tues'day".replace('\'', "''").as_str())]).await;
+    done(session, &[&load.replace("table 't'", "table 'other'")]).await;
+    assert_eq!(answer("SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM other)"), "2000|1000");
+}

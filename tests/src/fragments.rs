@@ -1,6 +1,8 @@
 //! Statements that a database may compute: joins, groups and first rows, for the tests of all databases.
 
+use crate::asking::{rows, sql};
 use fastrand::Rng;
+use windlass_client::Session;
 
 /// The columns of a generated table: their names and types, and conditions over them. Beside them it has `n`, a key of whole numbers.
 pub struct Columns<'a> {
@@ -10,7 +12,7 @@ pub struct Columns<'a> {
 }
 
 /// What a statement does, and the words in the server's SQL that show it.
-pub fn statement(random: &mut Rng, columns: &Columns<'_>, table: &str) -> (String, &'static str) {
+fn statement(random: &mut Rng, columns: &Columns<'_>, table: &str) -> (String, &'static str) {
     let (key, ..) = columns.all[random.usize(..columns.all.len())];
     let (second, ..) = columns.all[random.usize(..columns.all.len())];
     let filter = if random.bool() { format!(" WHERE {}", (columns.condition)(random, 1)) } else { String::new() };
@@ -81,8 +83,33 @@ pub fn statement(random: &mut Rng, columns: &Columns<'_>, table: &str) -> (Strin
 }
 
 /// Rows in some order.
-pub fn sorted(rows: &str) -> Vec<&str> {
+fn sorted(rows: &str) -> Vec<&str> {
     let mut rows: Vec<&str> = rows.lines().collect();
     rows.sort_unstable();
     rows
+}
+
+/// The first seed, `QUERIES_FROM`, and the number of statements, `QUERIES`.
+pub fn seeds() -> (u64, u64) {
+    let number =
+        |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    (number("QUERIES_FROM", 0), number("QUERIES", 150))
+}
+
+/// Asserts that random statements over the table `pushed` have the rows that they have over `kept`, whose connector computes nothing. Returns for each the words that
+/// show that it is sent, and its plan.
+pub async fn same_rows(session: &Session, columns: &Columns<'_>) -> Vec<(&'static str, String)> {
+    let (from, count) = seeds();
+    let mut plans = Vec::new();
+    for seed in from..from + count {
+        let (here, _) = statement(&mut Rng::with_seed(seed), columns, "kept");
+        let (there, words) = statement(&mut Rng::with_seed(seed), columns, "pushed");
+        match (rows(session, &here).await, rows(session, &there).await) {
+            (Ok(ours), Ok(theirs)) => assert_eq!(sorted(&theirs), sorted(&ours), "seed {seed}: {there}"),
+            (Err(_), Err(_)) => {}
+            (ours, theirs) => panic!("seed {seed}: {there}: {ours:?} and {theirs:?}"),
+        }
+        plans.push((words, sql(session, &format!("EXPLAIN {there}")).await.unwrap_or_default()));
+    }
+    plans
 }

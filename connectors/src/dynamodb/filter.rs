@@ -12,8 +12,9 @@
 
 use super::condition::{Condition, Literal, Test, Value, decimal};
 use super::decode::is_text;
+use crate::conditions::{column, value};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Like, Operator};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Like, Operator};
 use datafusion::scalar::ScalarValue;
 
 /// Values of an IN that are taken.
@@ -210,25 +211,6 @@ fn test(op: Operator, negated: bool) -> Option<Test> {
         Operator::GtEq => Test::GreaterOrEqual,
         _ => return None,
     })
-}
-
-fn value(expr: &Expr) -> Option<&ScalarValue> {
-    match expr {
-        Expr::Literal(value, _) if !value.is_null() => Some(value),
-        _ => None,
-    }
-}
-
-/// A column, perhaps cast.
-fn column(expr: &Expr) -> Option<(&str, Option<&DataType>)> {
-    match expr {
-        Expr::Column(column) => Some((&column.name, None)),
-        Expr::Cast(Cast { expr, field }) => match expr.as_ref() {
-            Expr::Column(column) => Some((&column.name, Some(field.data_type()))),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 #[cfg(test)]

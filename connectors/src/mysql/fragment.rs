@@ -109,9 +109,7 @@ struct Column {
 
 impl Leaves<'_> {
     fn query(&self, fragment: &Fragment) -> Option<Query> {
-        let fragments::Text { select, from, group_by, order_by, limit } = fragments::text(fragment, self)?;
-        let (select, wires): (Vec<String>, Vec<Wire>) = select.into_iter().unzip();
-        let (select, wires) = (select.join(", "), wires.iter().map(Wire::to_string).collect());
+        let fragments::Text { select, wires, from, group_by, order_by, limit } = fragments::text(fragment, self)?;
         Some(Query { select, from, limit, wires, group_by, order_by, ..Query::default() })
     }
 }
@@ -143,17 +141,10 @@ impl Dialect for Leaves<'_> {
 
     fn table(&self, table: usize, of: &FragmentTable, columns: &[(usize, &Column)]) -> Option<String> {
         let leaf = self.0.get(table)?;
-        let mut select: Vec<String> =
-            columns.iter().map(|(_, column)| format!("{} AS {}", column.own, column.name)).collect();
-        if select.is_empty() {
-            select.push("1 AS `one`".to_string());
-        }
+        let select = columns.iter().map(|(_, column)| format!("{} AS {}", column.own, column.name)).collect();
         let conditions = of.filters.iter().map(|filter| filter::sent(filter, leaf.columns));
-        let conditions = conditions.collect::<Option<Vec<_>>>()?;
-        let conditions =
-            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let from = leaf.relation.map(Relation::quoted).unwrap_or_default();
-        Some(format!("(SELECT {} FROM {from}{conditions})", select.join(", ")))
+        Some(fragments::subquery(select, &from, &conditions.collect::<Option<Vec<_>>>()?))
     }
 
     fn read(&self, column: &Column) -> Expression<Wire> {

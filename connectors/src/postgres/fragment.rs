@@ -181,16 +181,10 @@ impl Leaf<'_> {
         })
     }
 
-    fn text(&self, mut select: Vec<String>) -> Option<String> {
-        if select.is_empty() {
-            select.push("1 AS one".to_string());
-        }
+    fn text(&self, select: Vec<String>) -> Option<String> {
         let from = self.relation.map(Relation::quoted).unwrap_or_default();
         let conditions = self.table.filters.iter().map(|filter| filter::sent(filter, self.columns));
-        let conditions = conditions.collect::<Option<Vec<_>>>()?;
-        let conditions =
-            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        Some(format!("(SELECT {} FROM {from}{conditions})", select.join(", ")))
+        Some(fragments::subquery(select, &from, &conditions.collect::<Option<Vec<_>>>()?))
     }
 
     /// The query by which it would be read alone.
@@ -203,9 +197,7 @@ impl Leaf<'_> {
 
 impl Leaves<'_> {
     fn query(&self, fragment: &Fragment) -> Option<Query> {
-        let fragments::Text { select, from, group_by, order_by, limit } = fragments::text(fragment, self)?;
-        let (select, wires): (Vec<String>, Vec<Wire>) = select.into_iter().unzip();
-        let (select, wires) = (select.join(", "), wires.iter().map(Wire::to_string).collect());
+        let fragments::Text { select, wires, from, group_by, order_by, limit } = fragments::text(fragment, self)?;
         Some(Query { select, from, limit, wires, group_by, order_by, ..Query::default() })
     }
 }

@@ -48,10 +48,10 @@ pub(super) struct Target {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TargetColumn {
-    /// Of the rows.
+    /// Name of the column of the rows.
     #[prost(string, tag = "1")]
     pub given: String,
-    /// Of the server.
+    /// Name of the server's column.
     #[prost(string, tag = "2")]
     pub name: String,
     /// As SQL writes its type.

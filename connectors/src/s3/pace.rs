@@ -36,7 +36,7 @@ struct State {
 struct Permit {
     /// `None`: it was never used.
     pace: Option<Arc<Pace>>,
-    /// Of the pace, when it began.
+    /// How often the pace had been cut when the request began.
     cuts: u64,
 }
 

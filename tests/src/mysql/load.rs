@@ -132,20 +132,7 @@ async fn a_load_with_a_name_is_loaded_once() {
     );
     let session = embedded().await;
     let load = copy(server, "SELECT value AS n FROM generate_series(1, 1000)", "t", ", load 'monday'");
-    done(&session, &[STAGES]).await;
-    // Several at a time: one of them is the load.
-    let both = tokio::join!(sql(&session, &load), sql(&session, &load), sql(&session, &load));
-    let loaded = [&both.0, &both.1, &both.2].into_iter().filter(|result| result.is_ok()).count();
-    assert_eq!(loaded, 1, "{both:?}");
-    let words = ["the load 'monday' is in", "already: 1000 rows", "nothing was written"];
-    refused(&session, &load, &words).await;
-    for error in [both.0, both.1, both.2].into_iter().filter_map(Result::err) {
-        assert!(error.contains(words[0]), "{error}");
-    }
-    assert_eq!(scripted(server, "SELECT count(*) FROM t"), "1000");
-    done(&session, &[&load.replace("monday", "tues'day".replace('\'', "''").as_str())]).await;
-    done(&session, &[&load.replace("table 't'", "table 'other'")]).await;
-    assert_eq!(scripted(server, "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM other)"), "2000|1000");
+    loaded_once(&session, &load, |query| scripted(server, query)).await;
     refused(&session, &create(server, "x", "t", ", load 'a'"), &["'load' names one load"]).await;
     assert_eq!(scripted(server, "SELECT count(*) FROM windlass_loads WHERE state <> 'loaded'"), "0");
     assert_eq!(scripted(server, LEFT), "0");

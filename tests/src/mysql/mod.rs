@@ -9,7 +9,7 @@ mod query;
 mod read;
 mod write;
 
-use crate::asking::{SECRET, STAGES, answers, done, embedded, refused, rows, sql};
+use crate::asking::{SECRET, STAGES, answers, done, embedded, loaded_once, refused, rows, sql};
 use crate::cluster::Processes;
 use crate::oracle::mariadb::{MariaDb, USER};
 use std::time::Duration;

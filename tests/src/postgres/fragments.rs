@@ -2,15 +2,13 @@
 
 use super::pushdown::{COLUMNS, condition, in_database, table};
 use super::*;
-use crate::fragments::{Columns, sorted, statement};
+use crate::fragments::{Columns, same_rows, seeds};
 use fastrand::Rng;
 
 /// `QUERIES` of them, from the seed `QUERIES_FROM` on.
 #[tokio::test(flavor = "multi_thread")]
 async fn random_queries_have_the_same_rows_computed_there_or_here() {
-    let number =
-        |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let (from, count) = (number("QUERIES_FROM", 0), number("QUERIES", 150));
+    let (from, count) = seeds();
     let server = &Postgres::start();
     scripted(server, "CREATE DATABASE shop TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
     let random_table = table(&mut Rng::with_seed(from), "UTF8");
@@ -30,15 +28,7 @@ async fn random_queries_have_the_same_rows_computed_there_or_here() {
     }
     let columns = Columns { all: &COLUMNS, condition: &condition };
     let mut sent: std::collections::BTreeMap<&str, u64> = Default::default();
-    for seed in from..from + count {
-        let (here, _) = statement(&mut Rng::with_seed(seed), &columns, "kept");
-        let (there, words) = statement(&mut Rng::with_seed(seed), &columns, "pushed");
-        match (rows(&session, &here).await, rows(&session, &there).await) {
-            (Ok(ours), Ok(theirs)) => assert_eq!(sorted(&theirs), sorted(&ours), "seed {seed}: {there}"),
-            (Err(_), Err(_)) => {}
-            (ours, theirs) => panic!("seed {seed}: {there}: {ours:?} and {theirs:?}"),
-        }
-        let plan = sql(&session, &format!("EXPLAIN {there}")).await.unwrap_or_default();
+    for (words, plan) in same_rows(&session, &columns).await {
         *sent.entry(words).or_default() += u64::from(plan.contains("AS t0") && plan.contains(words));
     }
     for words in ["pg_catalog.", "GROUP BY 1", "NULLS", "JOIN", "EXISTS"] {

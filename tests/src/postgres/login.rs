@@ -1,4 +1,4 @@
-//! Who is let in, over what, and that nobody sees with which password.
+//! Logins: the server lets the right users in, over the right connections, and nobody sees a password.
 
 use super::*;
 use crate::cluster::{run, succeed, windlass};

@@ -10,7 +10,7 @@ mod query;
 mod read;
 mod write;
 
-use crate::asking::{SECRET, STAGES, answers, done, embedded, refused, rows, sql};
+use crate::asking::{SECRET, STAGES, answers, done, embedded, loaded_once, refused, rows, sql};
 use crate::cluster::Processes;
 use crate::oracle::postgres::Postgres;
 use std::time::Duration;

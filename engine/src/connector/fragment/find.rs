@@ -3,6 +3,7 @@
 use super::{ColumnId, Computed, First, Fragment, FragmentJoin, FragmentOutput, Part, SortKey, Source};
 use crate::connector::ConnectedTable;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, NullEquality, Result};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
@@ -27,6 +28,21 @@ pub(super) struct Candidate {
 struct Found {
     source: Source,
     columns: Vec<ColumnId>,
+}
+
+/// Whether the plan reads a table whose connector computes fragments.
+pub(super) fn concerns(plan: &LogicalPlan) -> Result<bool> {
+    let mut concerns = false;
+    plan.apply_with_subqueries(|node| {
+        concerns = matches!(node, LogicalPlan::TableScan(scan) if computes(scan));
+        Ok(if concerns { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(concerns)
+}
+
+fn computes(scan: &TableScan) -> bool {
+    let provider = source_as_provider(&scan.source);
+    provider.is_ok_and(|provider| provider.downcast_ref::<ConnectedTable>().is_some_and(ConnectedTable::computes))
 }
 
 /// Whether [`candidate`] returns one.
