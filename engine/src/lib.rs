@@ -66,6 +66,7 @@ pub use exchange_source::ExchangeSource;
 pub use handover::Handover;
 pub use messages::messages;
 pub use ops::interruptible;
+pub use parquet_files::footers_of;
 pub use place::{OwnFolder, Place, Source};
 pub use plan::{has_fieldless, plan_job, spilling};
 pub use planning::Planning;

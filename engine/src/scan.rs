@@ -2,7 +2,7 @@
 
 use crate::failure::{Blame, FileError, blame, file_name};
 use crate::file_formats::unused_session;
-use crate::parquet_files::BelievedFiles;
+use crate::parquet_files::{BelievedFiles, footers_of};
 use crate::stores::{CountedFiles, ReadBytes};
 use crate::text_files::csv::{CsvReading, CsvScan};
 use crate::versions::{Bound, Told, Versions};
@@ -51,7 +51,7 @@ pub(crate) fn prepare(
             inner: exact(&config.file_source),
             told: Told::of(config.object_store_url.as_str()),
             own: own.cloned(),
-            footers: Arc::clone(footers),
+            footers: footers_of(footers, config.object_store_url.as_str()),
         };
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
@@ -162,6 +162,7 @@ struct NamingSource {
     /// How the versions of files are requested from the store, if they can be.
     told: Option<Told>,
     own: Option<Arc<dyn CountedFiles>>,
+    /// Cached footers of the store's files.
     footers: Arc<FileMetadataCache>,
 }
 

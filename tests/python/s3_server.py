@@ -15,6 +15,7 @@ which is answered by a line:
     reset N                 every Nth connection is reset in place of an answer; 0: none is
     peak                    how many requests were answered at a time since the last question, and how many
                             were told to slow down, is the answer
+    date KEY                the objects of this key in all buckets were last modified at one time
     guard PREFIX            keys of "lake" that begin so are only for credentials that a role gave
 """
 
@@ -25,6 +26,7 @@ import struct
 import sys
 import threading
 import time
+from datetime import datetime
 
 import boto3
 from moto.moto_api import state_manager
@@ -127,6 +129,13 @@ for line in sys.stdin:
             backend = s3_backends["123456789012"]["aws"]
             for number in range(int(count)):
                 backend.put_object("lake", f"many/day={number % int(folders):04}/{number:06}.csv", b"")
+            print("ok", flush=True)
+        case ["date", key]:
+            from moto.s3.models import s3_backends
+
+            for bucket in s3_backends["123456789012"]["aws"].buckets.values():
+                if key in bucket.keys:
+                    bucket.keys[key].last_modified = datetime(2026, 1, 2, 3, 4, 5)
             print("ok", flush=True)
         case ["requests"]:
             print(json.dumps(gate.asked()), flush=True)

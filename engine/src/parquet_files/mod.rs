@@ -4,6 +4,7 @@
 //! ([`bounds`]): the format below plans with it, and [`BelievedFiles`] reads it where a scan runs.
 
 mod bounds;
+mod footers;
 mod reader;
 mod statistics;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use datafusion::physical_expr::{LexOrdering, LexRequirement};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_datasource::file_format::FileMeta;
 use object_store::{ObjectMeta, ObjectStore};
+pub use footers::footers_of;
 pub(crate) use reader::BelievedFiles;
 use reader::{Footer, Footers};
 use std::collections::HashMap;

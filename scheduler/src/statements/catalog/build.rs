@@ -215,7 +215,7 @@ pub async fn external_record(
         Some(Policy::Skip) => Unreadable::listed(stores, &locations).await?,
         _ => Unreadable::default(),
     };
-    let state = &session_of_data(state, &locations, left_out);
+    let state = &session_of_data(state, &locations, left_out)?;
     if command.schema.fields().is_empty() {
         require_files(state, &locations).await?;
     }
@@ -356,7 +356,7 @@ pub(crate) async fn existing_files(
     let mut files = Vec::new();
     for location in &external.locations {
         let url = location_url(&table.id, external, location)?;
-        let state = session_of_data(state, std::slice::from_ref(&url), Unreadable::default());
+        let state = session_of_data(state, std::slice::from_ref(&url), Unreadable::default())?;
         let store = state.runtime_env().object_store(&url)?;
         let listed: Vec<_> =
             url.list_all_files(&state, store.as_ref(), &external.extension).await?.try_collect().await?;
@@ -697,7 +697,7 @@ impl TableProvider for FilesTable {
             left_out = std::mem::take(&mut unreadable);
         }
         let runtime = listed.as_ref().unwrap_or(state.runtime_env());
-        let planning = Planning::of(state).with_runtime(only_data_but(runtime, files.table_paths(), left_out));
+        let planning = Planning::of(state).with_runtime(only_data_but(runtime, files.table_paths(), left_out)?);
         match self.scan_files(files, &planning, projection, filters, limit).await {
             Ok(plan) => {
                 if let Some(policy) = self.archived.filter(|_| !unreadable.is_empty()) {

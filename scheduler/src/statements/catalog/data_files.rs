@@ -14,6 +14,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Constraints, Result};
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::execution::SessionState;
+use datafusion::execution::cache::cache_manager::{CacheManager, CacheManagerConfig};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -28,13 +29,16 @@ use object_store::{
 };
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
-use windlass_engine::Planning;
+use windlass_engine::{Planning, footers_of};
 
-/// Returns `runtime` with stores that list only data. `paths`: the paths that a table reads.
-pub(super) fn only_data(runtime: &Arc<RuntimeEnv>, paths: &[ListingTableUrl]) -> Arc<RuntimeEnv> {
+/// Returns `runtime` with stores that list only data, and with the cached footers of the table's store. `paths`: the paths that a table reads,
+/// all in one store.
+pub(super) fn only_data(runtime: &Arc<RuntimeEnv>, paths: &[ListingTableUrl]) -> Result<Arc<RuntimeEnv>> {
     only_data_but(runtime, paths, Unreadable::default())
 }
 
@@ -43,16 +47,37 @@ pub(super) fn only_data_but(
     runtime: &Arc<RuntimeEnv>,
     paths: &[ListingTableUrl],
     left_out: Unreadable,
-) -> Arc<RuntimeEnv> {
+) -> Result<Arc<RuntimeEnv>> {
     let hidden_of = paths.iter().filter(|path| asks_for_hidden(path)).map(|path| path.prefix().clone()).collect();
     let stores = DataStores { stores: Arc::clone(&runtime.object_store_registry), hidden_of, left_out };
-    Arc::new(RuntimeEnv { object_store_registry: Arc::new(stores), ..RuntimeEnv::clone(runtime) })
+    let cache_manager = match paths.first() {
+        Some(path) => caches_of(&runtime.cache_manager, path.object_store().as_str())?,
+        None => Arc::clone(&runtime.cache_manager),
+    };
+    let before = RuntimeEnv::clone(runtime);
+    Ok(Arc::new(RuntimeEnv { object_store_registry: Arc::new(stores), cache_manager, ..before }))
+}
+
+/// Returns `caches` with the footers of one store.
+fn caches_of(caches: &CacheManager, store: &str) -> Result<Arc<CacheManager>> {
+    let config = CacheManagerConfig::default()
+        .with_file_statistics_cache(caches.get_file_statistic_cache())
+        .with_file_statistics_cache_limit(caches.get_file_statistic_cache_limit())
+        .with_list_files_cache(caches.get_list_files_cache())
+        .with_list_files_cache_limit(caches.get_list_files_cache_limit())
+        .with_file_metadata_cache(Some(footers_of(&caches.get_file_metadata_cache(), store)))
+        .with_metadata_cache_limit(caches.get_metadata_cache_limit());
+    CacheManager::try_new(&config)
 }
 
 /// Returns `state` over [`only_data_but`].
-pub(super) fn session_of_data(state: &SessionState, paths: &[ListingTableUrl], left_out: Unreadable) -> SessionState {
-    let runtime = only_data_but(state.runtime_env(), paths, left_out);
-    SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime).build()
+pub(super) fn session_of_data(
+    state: &SessionState,
+    paths: &[ListingTableUrl],
+    left_out: Unreadable,
+) -> Result<SessionState> {
+    let runtime = only_data_but(state.runtime_env(), paths, left_out)?;
+    Ok(SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime).build())
 }
 
 /// Returns `store` with listings of data only.
@@ -103,7 +128,7 @@ impl TableProvider for ClientFiles {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let paths = self.table.downcast_ref::<ListingTable>().map(ListingTable::table_paths);
-        let runtime = only_data(state.runtime_env(), paths.map(Vec::as_slice).unwrap_or_default());
+        let runtime = only_data(state.runtime_env(), paths.map(Vec::as_slice).unwrap_or_default())?;
         self.table.scan(&Planning::of(state).with_runtime(runtime), projection, filters, limit).await
     }
 
@@ -128,6 +153,19 @@ fn is_data(file: &Path, folder: &Path) -> bool {
     !is_hidden(name.as_ref())
         && !name.as_ref().ends_with("._COPYING_")
         && folders.iter().all(|name| !is_hidden(name.as_ref()) || is_partition(name.as_ref()))
+}
+
+/// Returns `file` with its version in the fraction of a second, if the store tells whole seconds. DataFusion's caches take a file for
+/// unchanged if its size and time are, and a file may be written twice in one second.
+fn told_apart(mut file: ObjectMeta) -> ObjectMeta {
+    if let Some(version) = file.version.as_ref().or(file.e_tag.as_ref())
+        && file.last_modified.timestamp_subsec_nanos() == 0
+    {
+        let mut hasher = DefaultHasher::new();
+        version.hash(&mut hasher);
+        file.last_modified += Duration::from_nanos(hasher.finish() % 1_000_000_000);
+    }
+    file
 }
 
 #[derive(Debug)]
@@ -168,6 +206,7 @@ impl DataFiles {
         listed: BoxStream<'static, object_store::Result<ObjectMeta>>,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
         let folder = prefix.cloned().unwrap_or_default();
+        let listed = listed.map_ok(told_apart).boxed();
         let listed = match self.left_out.is_empty() {
             true => listed,
             false => {
@@ -203,7 +242,12 @@ impl ObjectStore for DataFiles {
     }
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        self.store.get_opts(at, options).await
+        let is_head = options.head;
+        let mut got = self.store.get_opts(at, options).await?;
+        if is_head {
+            got.meta = told_apart(got.meta);
+        }
+        Ok(got)
     }
 
     async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<bytes::Bytes>> {
@@ -232,6 +276,7 @@ impl ObjectStore for DataFiles {
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
         let mut listed = self.store.list_with_delimiter(prefix).await?;
         listed.objects.retain(|file| !self.left_out.contains(&file.location));
+        listed.objects = listed.objects.into_iter().map(told_apart).collect();
         Ok(listed)
     }
 
