@@ -20,8 +20,9 @@ fn statement(random: &mut Rng, columns: &Columns<'_>, table: &str) -> (String, &
         let (name, kind, _) = columns.all[random.usize(..columns.all.len())];
         let is_number =
             ["int", "numeric", "smallint", "tinyint", "bigint", "decimal"].iter().any(|word| kind.starts_with(word));
-        match random.u32(..4) {
+        match random.u32(..5) {
             0 => "count(*)".to_string(),
+            4 if is_number => format!("avg({name})"),
             1 => format!("count({name})"),
             2 if is_number => format!("sum({name})"),
             2 if kind.starts_with("bool") => format!("count({name})"),

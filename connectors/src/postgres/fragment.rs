@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | joins, groups | of numbers without a sign of zero, dates, times, instants, texts, UUIDs | equal there is equal here; texts are compared with COLLATE "C" |
 //! | least and greatest values, orders | of the same, texts in UTF-8 | the same total order, and NULL where the statement puts it |
-//! | sums | of whole numbers, and decimals | exact, in a type that holds them all |
+//! | sums, averages | of whole numbers, and decimals | exact sums, in a type that holds them all, and counts |
 //!
 //! One of the tables, whose rows come out once or go into one group, is cut into splits by places: the condition of a split is on its `ctid`.
 

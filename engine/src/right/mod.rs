@@ -116,6 +116,7 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(elements::functions());
     functions.extend(texts::functions());
     functions.extend(domains::functions());
+    functions.extend(sum::scalar_functions());
     functions
 }
 

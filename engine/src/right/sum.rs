@@ -25,7 +25,7 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, ReversedUDAF,
-    SetMonotonicity, Signature,
+    ScalarUDF, SetMonotonicity, Signature,
 };
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -38,6 +38,11 @@ const ROWS: u8 = 13;
 /// The functions that plans and executors call `sum` and `avg`.
 pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
     vec![function(), average::function()]
+}
+
+/// The functions over sums that plans call.
+pub(super) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    vec![average::of_sum()]
 }
 
 pub(super) fn function() -> Arc<AggregateUDF> {

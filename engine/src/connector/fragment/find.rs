@@ -8,13 +8,20 @@ use datafusion::common::{Column, NullEquality, Result};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::logical_expr::{
-    Aggregate, AggregateUDF, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection, Sort, TableScan,
-    cast, lit, when,
+    Aggregate, AggregateUDF, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection, ScalarUDF, Sort,
+    TableScan, cast, lit, when,
 };
 use std::sync::Arc;
 
 /// Most digits of decimals whose sum over any number of rows has at most 38.
 const MOST_DIGITS: u8 = 28;
+
+/// The functions that put the parts of groups together.
+pub(super) struct Functions {
+    pub sum: Arc<AggregateUDF>,
+    /// Computes an average from a sum, a count and the text of its type.
+    pub average: Arc<ScalarUDF>,
+}
 
 /// A fragment, and the part of the plan that it stands for.
 pub(super) struct Candidate {
@@ -88,8 +95,9 @@ fn of_aggregate(aggregate: &Aggregate) -> Result<Option<(Fragment, Vec<ColumnId>
         let (_, field) = key.to_field(input)?;
         fields.push(Field::new(key_name(at), field.data_type().clone(), field.is_nullable()));
     }
-    for (number, call) in aggregate.aggr_expr.iter().enumerate() {
-        let Some((part, of)) = part(call, &at) else { return Ok(None) };
+    let calls = aggregate.aggr_expr.iter().map(|call| parts_of(call, &at)).collect::<Option<Vec<_>>>();
+    let Some(calls) = calls else { return Ok(None) };
+    for (number, (part, of)) in calls.into_iter().flatten().enumerate() {
         let kind = match (part, of) {
             (Part::Rows | Part::Values(_), _) => DataType::Int64,
             (Part::Sum(_), Some(of)) => match partial_sum(&of.get_type(input)?) {
@@ -124,8 +132,8 @@ fn called(call: &Expr) -> Option<&AggregateFunction> {
     }
 }
 
-/// The part of an aggregate, and its argument.
-fn part<'a>(call: &'a Expr, at: &dyn Fn(&Expr) -> Option<ColumnId>) -> Option<(Part, Option<&'a Expr>)> {
+/// The parts of an aggregate, with their arguments: two of an average, one of any other.
+fn parts_of<'a>(call: &'a Expr, at: &dyn Fn(&Expr) -> Option<ColumnId>) -> Option<Vec<(Part, Option<&'a Expr>)>> {
     let AggregateFunction { func, params } = called(call)?;
     let AggregateFunctionParams { args, distinct: false, filter: None, order_by, null_treatment } = params else {
         return None;
@@ -134,11 +142,12 @@ fn part<'a>(call: &'a Expr, at: &dyn Fn(&Expr) -> Option<ColumnId>) -> Option<(P
         return None;
     }
     match (func.name(), args.as_slice()) {
-        ("count", [Expr::Literal(value, _)]) if !value.is_null() => Some((Part::Rows, None)),
-        ("count", [of]) => Some((Part::Values(at(of)?), Some(of))),
-        ("min", [of]) => Some((Part::Min(at(of)?), Some(of))),
-        ("max", [of]) => Some((Part::Max(at(of)?), Some(of))),
-        ("sum", [of]) => Some((Part::Sum(at(of)?), Some(of))),
+        ("count", [Expr::Literal(value, _)]) if !value.is_null() => Some(vec![(Part::Rows, None)]),
+        ("count", [of]) => Some(vec![(Part::Values(at(of)?), Some(of))]),
+        ("min", [of]) => Some(vec![(Part::Min(at(of)?), Some(of))]),
+        ("max", [of]) => Some(vec![(Part::Max(at(of)?), Some(of))]),
+        ("sum", [of]) => Some(vec![(Part::Sum(at(of)?), Some(of))]),
+        ("avg", [of]) => Some(vec![(Part::Sum(at(of)?), Some(of)), (Part::Values(at(of)?), Some(of))]),
         _ => None,
     }
 }
@@ -245,15 +254,15 @@ fn first_connector(source: &Source) -> Option<String> {
 impl Candidate {
     /// Returns what stands in the place of the part, with the same columns.
     ///
-    /// `sum`: the function of that name.
-    pub fn replaced(self, provider: Arc<Computed>, sum: &Arc<AggregateUDF>) -> Result<LogicalPlan> {
+    /// `functions`: those that put parts together.
+    pub fn replaced(self, provider: Arc<Computed>, functions: &Functions) -> Result<LogicalPlan> {
         let scan = LogicalPlanBuilder::scan("fragment", provider_as_source(provider), None)?.build()?;
         match self.node {
             LogicalPlan::Sort(sort) => {
                 let input = Arc::new(named(&sort.input, scan, self.columns.len())?);
                 Ok(LogicalPlan::Sort(Sort { input, ..sort }))
             }
-            LogicalPlan::Aggregate(aggregate) => together(&aggregate, scan, sum),
+            LogicalPlan::Aggregate(aggregate) => together(&aggregate, scan, functions),
             node => named(&node, scan, self.columns.len()),
         }
     }
@@ -275,29 +284,37 @@ fn column(name: String) -> Expr {
 }
 
 /// The aggregate of the parts of `scan`.
-fn together(aggregate: &Aggregate, scan: LogicalPlan, sum: &Arc<AggregateUDF>) -> Result<LogicalPlan> {
+fn together(aggregate: &Aggregate, scan: LogicalPlan, functions: &Functions) -> Result<LogicalPlan> {
     let keys: Vec<Expr> = (0..aggregate.group_expr.len()).map(|at| column(key_name(at))).collect();
     let (mut calls, mut results) = (Vec::new(), Vec::new());
     let mut outputs = aggregate.schema.iter();
     for (key, (qualifier, field)) in keys.iter().zip(outputs.by_ref()) {
         results.push(key.clone().alias_qualified(qualifier.cloned(), field.name()));
     }
-    for (number, (call, (qualifier, field))) in aggregate.aggr_expr.iter().zip(outputs).enumerate() {
-        let Some(((part, _), called)) = part(call, &|_| Some(0)).zip(called(call)) else { continue };
-        let function: Arc<AggregateUDF> = match part {
-            Part::Rows | Part::Values(_) | Part::Sum(_) => Arc::clone(sum),
-            Part::Min(_) | Part::Max(_) => Arc::clone(&called.func),
-        };
-        let args = vec![column(part_name(number))];
-        let call = Expr::AggregateFunction(AggregateFunction::new_udf(function, args, false, None, vec![], None));
-        let name = call.schema_name().to_string();
-        calls.push(call);
-        let result = Expr::Column(Column::new_unqualified(name));
-        let result = match part {
+    for (call, (qualifier, field)) in aggregate.aggr_expr.iter().zip(outputs) {
+        let Some((parts, called)) = parts_of(call, &|_| Some(0)).zip(called(call)) else { continue };
+        let mut values = Vec::new();
+        for (part, _) in &parts {
+            let function = match part {
+                Part::Rows | Part::Values(_) | Part::Sum(_) => Arc::clone(&functions.sum),
+                Part::Min(_) | Part::Max(_) => Arc::clone(&called.func),
+            };
+            let args = vec![column(part_name(calls.len()))];
+            let call = Expr::AggregateFunction(AggregateFunction::new_udf(function, args, false, None, vec![], None));
+            values.push(Expr::Column(Column::new_unqualified(call.schema_name().to_string())));
+            calls.push(call);
+        }
+        let result = match (parts.as_slice(), values.as_slice()) {
             // No optimizer comes after this to do away with coalesce().
-            Part::Rows | Part::Values(_) => when(result.clone().is_not_null(), result).otherwise(lit(0_i64))?,
-            Part::Sum(_) => cast(result, field.data_type().clone()),
-            _ => result,
+            ([(Part::Rows | Part::Values(_), _)], [count]) => {
+                when(count.clone().is_not_null(), count.clone()).otherwise(lit(0_i64))?
+            }
+            ([(Part::Sum(_), _)], [sum]) => cast(sum.clone(), field.data_type().clone()),
+            ([_, _], [sum, count]) => {
+                let kind = lit(field.data_type().to_string());
+                functions.average.call(vec![sum.clone(), count.clone(), kind])
+            }
+            (_, values) => values[0].clone(),
         };
         results.push(result.alias_qualified(qualifier.cloned(), field.name()));
     }

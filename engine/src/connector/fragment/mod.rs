@@ -22,7 +22,7 @@ use datafusion::common::{Constraints, JoinType, Result, internal_err};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
-use find::Candidate;
+use find::{Candidate, Functions};
 use std::sync::Arc;
 
 /// A column of a fragment: its number among those of all its tables.
@@ -133,7 +133,10 @@ pub(crate) async fn computed_elsewhere(plan: LogicalPlan, session: &dyn Session,
     if !find::concerns(&plan)? {
         return Ok(plan);
     }
-    let Some(sum) = session.aggregate_functions().get("sum") else { return Ok(plan) };
+    let (sum, average) =
+        (session.aggregate_functions().get("sum"), session.scalar_functions().get("windlass_average"));
+    let (Some(sum), Some(average)) = (sum.cloned(), average.cloned()) else { return Ok(plan) };
+    let functions = Functions { sum, average };
     let (mut plan, mut refused) = (plan, 0);
     while let Some(candidate) = nth(&plan, refused)? {
         let scan = match candidate.fragment.source.tables().first() {
@@ -152,7 +155,7 @@ pub(crate) async fn computed_elsewhere(plan: LogicalPlan, session: &dyn Session,
             return internal_err!("a scan of {} has other columns than its fragment", spec.connector);
         }
         let provider = Arc::new(Computed { spec, scan });
-        let mut instead = Some(candidate.replaced(provider, sum)?);
+        let mut instead = Some(candidate.replaced(provider, &functions)?);
         let mut seen = 0;
         let replaced = plan.transform_down_with_subqueries(|node| {
             if instead.is_none() || !find::is_candidate(&node)? {

@@ -15,13 +15,14 @@ use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Field, FieldRef, Int64Type,
     UInt64Type, i256,
 };
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
 use datafusion::functions_aggregate::average::Avg as Rounding;
 use datafusion::functions_aggregate::sum::Sum as Summed;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, EmitTo, GroupsAccumulator, ReturnFieldArgs,
+    ReversedUDAF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use std::mem::size_of_val;
 use std::sync::{Arc, LazyLock};
@@ -30,6 +31,54 @@ use std::sync::{Arc, LazyLock};
 pub(crate) fn function() -> Arc<AggregateUDF> {
     static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::from(Avg::default())));
     Arc::clone(&FUNCTION)
+}
+
+/// The function `windlass_average(sum, count, type)`: the average of values whose exact sum and number are known. `sum`: a decimal; `type`: the
+/// average's, as text.
+pub(super) fn of_sum() -> Arc<ScalarUDF> {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+        Arc::new(ScalarUDF::from(OfSum { signature: Signature::any(3, Volatility::Immutable) }))
+    });
+    Arc::clone(&FUNCTION)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OfSum {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for OfSum {
+    fn name(&self) -> &str {
+        "windlass_average"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        internal_err!("the type of windlass_average is its third argument")
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let kind = args.scalar_arguments.get(2).copied().flatten();
+        let kind = kind.and_then(|kind| kind.try_as_str().flatten()).and_then(|kind| kind.parse::<DataType>().ok());
+        match kind {
+            Some(kind) => Ok(Arc::new(Field::new(self.name(), kind, true))),
+            None => internal_err!("windlass_average names no type"),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args[..2])?;
+        let (sums, counts) = (arrays[0].as_primitive::<Decimal128Type>(), arrays[1].as_primitive::<Int64Type>());
+        let quotient = Quotient::of(sums.data_type(), args.return_field.data_type());
+        let pair = |(sum, count): (Option<i128>, Option<i64>)| match (sum, count) {
+            (Some(sum), Some(count)) => (i256::from_i128(sum), u64::try_from(count).unwrap_or(0)),
+            _ => (i256::ZERO, 0),
+        };
+        Ok(ColumnarValue::Array(quotient.all(sums.iter().zip(counts.iter()).map(pair))?))
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
