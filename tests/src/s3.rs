@@ -273,6 +273,73 @@ async fn files_are_written_with_the_storage_class_of_their_table() {
     cluster.at_rest().await;
 }
 
+/// What is known of a file is not taken for another one: of another bucket, or that took its place within one second.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_one_name_size_and_time_are_told_apart() {
+    let mut server = Server::start();
+    let cluster = server.cluster();
+    let copy = |n: u32, bucket: &str| format!("copy (select {n} as n) to 's3://{bucket}/twin/a.parquet' stored as parquet");
+    let table = |name: &str, bucket: &str| {
+        format!("create external table {name} (n bigint) stored as parquet location 's3://{bucket}/twin/a.parquet'")
+    };
+    let read = |name: &str| cluster.sql(&[&format!("select min(n) as low, max(n) as high from {name}")]).unwrap();
+    cluster.sql(&[&copy(1, "lake"), &copy(2, "public")]).unwrap();
+    server.ask("date twin/a.parquet");
+    cluster.sql(&[&table("here", "lake"), &table("there", "public")]).unwrap();
+    assert_eq!(read("here"), "low,high\n1,1\n");
+    assert_eq!(read("there"), "low,high\n2,2\n");
+    cluster.sql(&[&copy(3, "lake")]).unwrap();
+    server.ask("date twin/a.parquet");
+    assert_eq!(read("here"), "low,high\n3,3\n");
+    assert_eq!(cluster.sql(&["select n from here"]).unwrap(), "n\n3\n");
+    cluster.at_rest().await;
+}
+
+/// A manifest names the files of one COPY, wherever they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_writes_a_manifest() {
+    let server = Server::start();
+    let cluster = server.cluster();
+    let sql = |statements: &[&str]| cluster.sql(statements);
+    let local = tempfile::tempdir().expect("there is room");
+    for folder in ["s3://lake/un loaded+é/".to_owned(), "wfs:///unloaded/".to_owned(), format!("{}/", local.path().display())] {
+        let copy = |rows: u32| {
+            format!(
+                "copy (select value as n, value % 3 as part from generate_series(1, {rows})) to '{folder}' stored as parquet \
+                 partitioned by (part) options (manifest true)"
+            )
+        };
+        sql(&[&copy(10), STAGES, &copy(1000)]).unwrap();
+        let manifest = format!(
+            "create external table manifest (entries struct<url varchar, meta struct<content_length bigint>>[], \
+             meta struct<content_length bigint, record_count bigint>) stored as json location '{folder}_manifest.json'"
+        );
+        let said = "select meta['record_count'] as n, meta['content_length'] > 0 as sized from manifest";
+        assert_eq!(sql(&[&manifest, said]).unwrap(), "n,sized\n1000,true\n", "{folder}");
+        let entries = sql(&["select entries from manifest"]).unwrap();
+        let urls: Vec<&str> =
+            entries.split("url: ").skip(1).map(|entry| entry.split(',').next().unwrap_or_default()).collect();
+        assert!(urls.len() >= 3 && urls.iter().all(|url| url.ends_with(".parquet")), "{urls:?}");
+        // The files are those of the second COPY, and each can be read by its name.
+        let rows: u32 = urls
+            .iter()
+            .map(|url| {
+                let table = format!("create or replace external table one stored as parquet location '{url}'");
+                let counted = sql(&[&table, "select count(*) as n from one"]).unwrap();
+                counted.trim_start_matches("n\n").trim().parse::<u32>().unwrap()
+            })
+            .sum();
+        assert_eq!(rows, 1000, "{folder}");
+        let all = format!("create external table all_of stored as parquet location '{folder}'");
+        assert_eq!(sql(&[&all, "select count(*) as n from all_of"]).unwrap(), "n\n1010\n");
+        sql(&["drop table manifest", "drop table one", "drop table all_of"]).unwrap();
+    }
+    let no = |options: &str, to: &str| sql(&[&format!("copy (select 1 as n) to '{to}' stored as csv options ({options})")]);
+    refused(no("manifest true", "s3://lake/a.csv"), &["'manifest' is for folders", "s3://lake/a.csv"]);
+    refused(no("manifest 'often'", "s3://lake/a/"), &["'manifest' is true or false", "'often'"]);
+    cluster.at_rest().await;
+}
+
 /// COPY reaches a bucket as its options say, or those of a secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn copy_takes_credentials() {

@@ -59,6 +59,9 @@ pub struct Publication {
     pub store: String,
     /// Paths in the store: from, to. A file that is missing at its old path and present at its new one counts as moved.
     pub moves: Vec<(String, String)>,
+    /// The manifest, which names the files of `moves` and is moved after them, in the same way.
+    #[serde(default)]
+    pub manifest: Option<(String, String)>,
     /// Files that the new ones replace. A missing one counts as removed.
     pub removes: Vec<String>,
 }
@@ -243,7 +246,7 @@ impl Publication {
     pub fn new(store: String, moves: Vec<(String, String)>, replaced: Vec<String>) -> Self {
         let new: BTreeSet<&String> = moves.iter().map(|(_, to)| to).collect();
         let removes = replaced.into_iter().filter(|path| !new.contains(path)).collect();
-        Publication { store, moves, removes }
+        Publication { store, moves, manifest: None, removes }
     }
 }
 

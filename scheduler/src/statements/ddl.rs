@@ -101,6 +101,9 @@ impl StatementRun<'_> {
         let catalog = &self.statements.inner.catalog;
         let exists = OnExists::of(command.if_not_exists, command.or_replace)?;
         let name = self.session.resolve(command.name.clone());
+        if !temporary && !is_empty(&command.input) && catalog.snapshot().foreign(&name.catalog).is_some() {
+            return self.create_in_foreign(name, exists, command).await;
+        }
         if !self.is_wanted(&name, exists, temporary)? {
             return Ok(Execution::empty());
         }
@@ -269,7 +272,7 @@ fn with_nulls_but_in(schema: &SchemaRef, not_null: &[String]) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-fn already_exists(name: &TableName) -> QueryError {
+pub(super) fn already_exists(name: &TableName) -> QueryError {
     QueryError::AlreadyExists(format!("table '{}' already exists", name.table))
 }
 

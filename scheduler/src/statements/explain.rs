@@ -45,12 +45,12 @@ impl StatementRun<'_> {
         Ok(Execution::here(explained.schema, batches))
     }
 
-    /// Runs the statement with its effects. Returns metrics in place of its rows.
-    pub(super) async fn analyze(self, analyze: Analyze) -> Result<Execution, QueryError> {
+    /// Runs the statement with its effects. Returns metrics in place of its rows. `manifest`: as of [`StatementRun::copy`].
+    pub(super) async fn analyze(self, analyze: Analyze, manifest: bool) -> Result<Execution, QueryError> {
         let plan = Arc::unwrap_or_clone(analyze.input);
         let stages = match plan {
             LogicalPlan::Dml(dml) => self.insert_reporting(dml).await?.stages,
-            plan @ LogicalPlan::Copy(_) => self.copy_reporting(plan).await?.stages,
+            plan @ LogicalPlan::Copy(_) => self.copy_reporting(plan, manifest).await?.stages,
             plan => match self.query(plan).await?.rows {
                 Rows::Job(finished) => finished.stages.clone(),
                 Rows::Here(_) => Vec::new(),

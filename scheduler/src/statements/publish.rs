@@ -16,18 +16,23 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
 use url::Url;
 use windlass_connectors::StoreRegistry;
 use windlass_core::writes::{Change, Effect, Event, Fact, Moved, Output, Publication, Reply, Said, With};
 use windlass_core::writes::{Visible, Write, Writers};
-use windlass_engine::connector::StagedFiles;
-use windlass_engine::stores::{StoreOptions, settings_of};
+use windlass_engine::connector::{StagedFiles, WriteTarget};
+use windlass_engine::stores::{StoreOptions, settings_of, without_settings};
 use windlass_engine::{OwnFolder, Place};
 
 /// Concurrent requests to an object store.
 const AT_A_TIME: usize = 64;
+/// The name of a manifest in the folder of its files.
+const MANIFEST: &str = "_manifest.json";
+/// The folder of a staging folder in which the primary stages, as attempts do in theirs.
+const OF_PRIMARY: &str = "primary";
 
 /// The writes in progress.
 #[derive(Clone, Debug)]
@@ -67,6 +72,10 @@ impl Journal {
         ids: Ids,
     ) -> Self {
         Self { store, remover: Remover::new(runtime, Arc::clone(&stores)), clock, ids, stores, sealer: None }
+    }
+
+    pub fn runtime(&self) -> &RuntimeEnv {
+        self.remover.runtime()
     }
 
     pub fn sealing(self, sealer: Sealer) -> Self {
@@ -315,7 +324,10 @@ impl Journal {
         let store = self.remover.runtime().object_store(&ObjectStoreUrl::parse(&publication.store)?)?;
         let moves = futures::stream::iter(publication.moves.clone());
         let moving = moves.map(|(from, to)| move_one(Arc::clone(&store), from, to)).buffer_unordered(AT_A_TIME);
-        let missing = moving.try_fold(None, async |one: Option<QueryError>, other| Ok(one.or(other))).await?;
+        let mut missing = moving.try_fold(None, async |one: Option<QueryError>, other| Ok(one.or(other))).await?;
+        if let Some((from, to)) = publication.manifest.clone() {
+            missing = missing.or(move_one(Arc::clone(&store), from, to).await?);
+        }
         match missing {
             // A missing file means nothing if the folder around it is missing too, for example because it is on another host's disk.
             Some(error) if !write.machine.staging().iter().all(is_reachable) => Err(error),
@@ -411,6 +423,30 @@ pub(super) fn publication_of(
         return Err(QueryError::Internal(format!("{} files were written for the one file {target}", moves.len())));
     }
     Ok(Publication::new(target.store().as_str().to_string(), moves, replaced))
+}
+
+/// Stages the manifest of a write, as UNLOAD and COPY of Redshift have it, and adds it to the publication.
+pub(super) async fn add_manifest(
+    runtime: &RuntimeEnv,
+    publication: &mut Publication,
+    staged: &[StagedFiles],
+    target: &WriteTarget,
+    rows: u64,
+) -> Result<(), QueryError> {
+    let store = without_settings(target.target.store().as_str());
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    for file in staged.iter().flat_map(|attempt| &attempt.files) {
+        // Names in S3 mean their bytes, so nothing is encoded.
+        let url = format!("{store}{}", target.target.file(&file.path)?.path());
+        entries.push(json!({ "url": url, "meta": { "content_length": file.bytes } }));
+        bytes += file.bytes;
+    }
+    let manifest = json!({ "entries": entries, "meta": { "content_length": bytes, "record_count": rows } });
+    let from = target.staging.place().folder(OF_PRIMARY)?.file(MANIFEST)?;
+    let store = runtime.object_store(target.target.store())?;
+    store.put(from.path(), format!("{manifest}\n").into()).await.map_err(DataFusionError::from)?;
+    publication.manifest = Some((from.path().to_string(), target.target.file(MANIFEST)?.path().to_string()));
+    Ok(())
 }
 
 /// Moves one file. `Some`: the file is neither at its old place nor at its new one.

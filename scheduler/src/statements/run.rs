@@ -63,13 +63,14 @@ impl StatementRun<'_> {
         if let Some(target) = write_to {
             return self.write_to(target, plan).await;
         }
+        let manifest = parsed.is_some_and(|parsed| parsed.manifest);
         match plan {
             LogicalPlan::Ddl(ddl) => self.ddl(parsed, ddl).await,
             LogicalPlan::Statement(statement) => self.session_statement(parsed, statement).await,
             LogicalPlan::Dml(dml) => self.insert(dml).await,
-            plan @ LogicalPlan::Copy(_) => self.copy(plan).await,
+            plan @ LogicalPlan::Copy(_) => self.copy(plan, manifest).await,
             LogicalPlan::Explain(explain) => self.explain(explain).await,
-            LogicalPlan::Analyze(analyze) => self.analyze(analyze).await,
+            LogicalPlan::Analyze(analyze) => self.analyze(analyze, manifest).await,
             plan => self.query(plan).await,
         }
     }

@@ -1,9 +1,9 @@
-//! Statements that write the rows of their query into a table of a connector that the catalog does not know yet: CREATE EXTERNAL TABLE …
-//! AS and COPY … TO. The write creates the table when its rows are published.
+//! Statements that write the rows of their query into a table of a connector: CREATE EXTERNAL TABLE … AS, COPY … TO and COPY … INTO. The
+//! write creates the table when its rows are published, unless it is there.
 
 use super::Execution;
-use super::catalog::{OnExists, at_place, connected_record};
-use super::ddl::with_secret;
+use super::catalog::{OnExists, TableName, at_place, connected_record};
+use super::ddl::{already_exists, with_secret};
 use super::explain::analyzed;
 use super::kept::as_created;
 use super::parse::target::{PlaceOfTable, WriteTo};
@@ -16,11 +16,12 @@ use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
-    Analyze, CreateExternalTable, DdlStatement, DmlStatement, Explain, LogicalPlan, WriteOp,
+    Analyze, CreateExternalTable, CreateMemoryTable, DdlStatement, DmlStatement, Explain, LogicalPlan, WriteOp,
 };
 use datafusion::sql::parser::Statement;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use windlass_engine::connector::ConnectedTable;
+use windlass_engine::connector::{ConnectedTable, Target};
 
 impl StatementRun<'_> {
     /// Writes the rows of `plan` to the target, or explains that.
@@ -69,7 +70,11 @@ impl StatementRun<'_> {
                     other => Err(QueryError::Internal(format!("CREATE EXTERNAL TABLE is planned as {other}"))),
                 }
             }
-            WriteTo::Place(place) => Ok(Some(self.table_at(place, input).await?)),
+            WriteTo::Place(place) => Ok(Some(self.table_at(place, input, Target::Any).await?)),
+            WriteTo::Table { name, options } => {
+                let place = self.place_of(name, options).await?;
+                Ok(Some(self.table_at(place, input, Target::Any).await?))
+            }
         }
     }
 
@@ -95,15 +100,66 @@ impl StatementRun<'_> {
         Ok(Some((plan, Destination::Connected(Some(NewTable { name, record, exists, temporary })))))
     }
 
+    /// Runs CREATE TABLE AS in a catalog of another system.
+    pub(super) async fn create_in_foreign(
+        self,
+        name: TableName,
+        exists: OnExists,
+        command: CreateMemoryTable,
+    ) -> Result<Execution, QueryError> {
+        let catalog = &self.statements.inner.catalog;
+        let what = match exists {
+            _ if !command.constraints.is_empty() => Some("a key in CREATE TABLE AS"),
+            _ if !command.column_defaults.is_empty() => Some("DEFAULT in CREATE TABLE AS"),
+            OnExists::Replace => Some("CREATE OR REPLACE TABLE"),
+            OnExists::Keep | OnExists::Fail => None,
+        };
+        if let Some(what) = what {
+            catalog.snapshot().refuse_foreign(&name.catalog, what)?;
+        }
+        match (catalog.find(&name).await?, exists) {
+            (Some(_), OnExists::Keep) => return Ok(Execution::empty()),
+            (Some(_), _) => return Err(already_exists(&name)),
+            (None, _) => {}
+        }
+        let place = catalog.place_of(&name, None).await?;
+        let (plan, destination) = self.table_at(place, command.input, Target::New).await?;
+        let written = self.write(plan, destination).await?;
+        let empty = Execution::empty();
+        Ok(Execution { job: Some(written.job), affected: Some(written.rows), rows: Rows::Here(Vec::new()), ..empty })
+    }
+
+    /// Returns the place of a table that COPY … INTO names. `options`: of the statement.
+    async fn place_of(
+        self,
+        name: TableReference,
+        options: BTreeMap<String, String>,
+    ) -> Result<PlaceOfTable, QueryError> {
+        let name = self.session.resolve(name);
+        let in_session = self.session.temporary().find(&name);
+        let mut place = self.statements.inner.catalog.place_of(&name, in_session).await?;
+        for (key, value) in options {
+            if place.options.contains_key(&key) {
+                return Err(QueryError::Invalid(format!(
+                    "'{key}' is an option of the table '{}' itself: leave it out",
+                    name.table
+                )));
+            }
+            place.options.insert(key, value);
+        }
+        Ok(place)
+    }
+
     async fn table_at(
         self,
         place: PlaceOfTable,
         input: Arc<LogicalPlan>,
+        target: Target,
     ) -> Result<(LogicalPlan, Destination), QueryError> {
         let catalog = &self.statements.inner.catalog;
         let (input, rows) = self.rows_for_table(input)?;
         let lent = catalog.lent(&place.options)?;
-        let table = at_place(catalog.connectors(), &place, lent, catalog.ids(), rows).await?;
+        let table = at_place(catalog.connectors(), &place, lent, catalog.ids(), rows, target).await?;
         let name = place.connector.to_lowercase();
         Ok((insert(TableReference::bare(name.as_str()), table, &name, input)?, Destination::Connected(None)))
     }

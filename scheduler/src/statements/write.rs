@@ -2,7 +2,7 @@
 
 use super::kept::{as_kept, as_kept_in, finite_only};
 use super::outcome::Effect;
-use super::publish::{Intent, publication_of};
+use super::publish::{Intent, add_manifest, publication_of};
 use super::run::{StatementRun, shape_of};
 use super::runner::{Finished, Started};
 use super::sinks::Sinking;
@@ -48,6 +48,8 @@ pub(super) enum Destination {
     /// Files that Windlass does not own, at the target that the plan names.
     Files {
         remove: Vec<String>,
+        /// Whether a file that names them is written beside them.
+        manifest: bool,
     },
     /// A table of a connector. The plan holds it. `None`: the catalog does not change.
     Connected(Option<NewTable>),
@@ -159,17 +161,18 @@ impl StatementRun<'_> {
                 let input = as_kept(table, &name.table, dml.input)?;
                 let input = if is_json(&external.format) { finite_only(input)? } else { input };
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, input));
-                Ok((plan, Destination::Files { remove }))
+                Ok((plan, Destination::Files { remove, manifest: false }))
             }
         }
     }
 
-    pub(super) async fn copy(self, plan: LogicalPlan) -> Result<Execution, QueryError> {
-        let written = self.copy_reporting(plan).await?;
+    /// Runs COPY to files. `manifest`: whether it writes a manifest beside them.
+    pub(super) async fn copy(self, plan: LogicalPlan, manifest: bool) -> Result<Execution, QueryError> {
+        let written = self.copy_reporting(plan, manifest).await?;
         Ok(Execution::count(written.rows, Some(written.job)))
     }
 
-    pub(super) async fn copy_reporting(self, plan: LogicalPlan) -> Result<Written, QueryError> {
+    pub(super) async fn copy_reporting(self, plan: LogicalPlan, manifest: bool) -> Result<Written, QueryError> {
         let mut plan = plan;
         if let LogicalPlan::Copy(copy) = &mut plan {
             require_writable_format(&copy.file_type.get_ext())?;
@@ -183,7 +186,7 @@ impl StatementRun<'_> {
             LogicalPlan::Copy(copy) => empty_file(copy)?,
             _ => None,
         };
-        let written = self.write(plan, Destination::Files { remove: Vec::new() }).await?;
+        let written = self.write(plan, Destination::Files { remove: Vec::new(), manifest }).await?;
         if let (0, Some((url, file))) = (written.rows, empty) {
             let store = self.state.runtime_env().object_store(&url)?;
             let path = url.prefix().clone().join("empty.parquet");
@@ -277,8 +280,11 @@ impl Statements {
                 let committed = self.commit(effect, edits, write, folders, rows).await;
                 journal.committed(intent, committed).await?;
             }
-            Destination::Files { remove } => {
-                let publication = publication_of(&staged, &target.target, remove.clone())?;
+            Destination::Files { remove, manifest } => {
+                let mut publication = publication_of(&staged, &target.target, remove.clone())?;
+                if *manifest {
+                    add_manifest(journal.runtime(), &mut publication, &staged, target, rows).await?;
+                }
                 let writers = self.stop_the_slower(&finished).await;
                 journal.publish(intent, publication, writers, effect).await?;
             }

@@ -84,12 +84,38 @@ async fn a_database_is_a_catalog() {
     assert_eq!(scripted(server, "SELECT count(*) FROM \"Odd schema\".\"Customers\" WHERE \"Name\" IS NULL"), "1");
     refused(&session, "INSERT INTO shop.public.orders (id, customer) VALUES (1, 1)", &["duplicate key"]).await;
     refused(&session, "INSERT INTO shop.public.large VALUES (1, 1)", &["is no table"]).await;
-    refused(
-        &session,
-        "CREATE TABLE shop.public.t AS SELECT 1 AS a",
-        &["in catalog 'shop', which shows what is in POSTGRES"],
-    )
-    .await;
+    // Tables are made and loaded.
+    done(&session, &["CREATE TABLE shop.public.made AS SELECT id, customer FROM shop.public.orders WHERE id <= 3"]).await;
+    let made = "SELECT string_agg(id || ':' || customer, ' ' ORDER BY id) FROM made";
+    assert_eq!(scripted(server, made), "1:1 2:2 3:3");
+    done(&session, &["CREATE TABLE IF NOT EXISTS shop.public.made AS SELECT 9 AS id"]).await;
+    refused(&session, "CREATE TABLE shop.public.made AS SELECT 9 AS id", &["table 'made' already exists"]).await;
+    let other = ["CREATE TABLE shop.public.t (a int)", "CREATE OR REPLACE TABLE shop.public.made AS SELECT 1 AS a"];
+    for statement in other {
+        refused(&session, statement, &["in catalog 'shop', which shows what is in POSTGRES"]).await;
+    }
+    let load = "COPY (SELECT 3 AS id, 30 AS customer UNION ALL SELECT 4, 40) INTO shop.public.made OPTIONS (mode 'merge', key 'id')";
+    let explained = answers(&session, &format!("EXPLAIN {load}")).await;
+    assert!(explained.contains("table=\"public\".\"made\", mode=merge, key=[id]"), "{explained}");
+    done(&session, &[load, "copy files into shop.public.\"From files\""]).await;
+    assert_eq!(scripted(server, made), "1:1 2:2 3:30 4:40");
+    assert_eq!(scripted(server, "SELECT sum(id) FROM \"From files\""), "15");
+    let table = format!(
+        "CREATE EXTERNAL TABLE kept STORED AS POSTGRES LOCATION '{}' OPTIONS (table 'made')",
+        location(server)
+    );
+    done(&session, &[&table, "COPY (SELECT 5 AS id, 50 AS customer) INTO kept OPTIONS (mode 'replace')"]).await;
+    assert_eq!(scripted(server, "SELECT id, customer FROM made"), "5|50");
+    for (statement, words) in [
+        ("COPY files INTO files", "'files' is made of files: use INSERT INTO files SELECT"),
+        ("COPY files INTO none", "table 'none' not found"),
+        ("COPY files INTO kept OPTIONS (table 'x')", "'table' is an option of the table 'kept' itself"),
+        ("COPY files INTO kept STORED AS POSTGRES", "STORED AS POSTGRES is for COPY … TO"),
+        ("COPY files INTO shop.public.large", "is no table"),
+    ] {
+        refused(&session, statement, &[words]).await;
+    }
+    done(&session, &["DROP TABLE kept"]).await;
     done(&session, &["DROP VIEW w", "DROP VIEW v", "DROP CATALOG shop"]).await;
     refused(&session, query, &["not found"]).await;
     until(server, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'windlass'", "0").await;

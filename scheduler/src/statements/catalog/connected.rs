@@ -88,18 +88,19 @@ pub(crate) async fn record(
     Ok(Some((record, ConnectedTable::new(spec, table))))
 }
 
-/// Returns the table at a place that the catalog does not know, for a write that creates it if it is missing. `rows`: the columns of
-/// the rows.
+/// Returns the table at a place that the catalog does not know, for a write that creates it. `rows`: the columns of the rows; `target`:
+/// whether it may be there already.
 pub(in crate::statements) async fn at_place(
     connectors: &Registry,
     place: &PlaceOfTable,
     lent: BTreeMap<String, String>,
     ids: &Ids,
     rows: SchemaRef,
+    target: Target,
 ) -> Result<ConnectedTable, QueryError> {
     let PlaceOfTable { connector, location, options } = place;
     let spec = Arc::new(connectors.spec(connector, ids.name(), location.clone(), options.clone(), lent)?);
-    let table = created(connectors.require(connector)?, &spec, rows, Target::Any).await?;
+    let table = created(connectors.require(connector)?, &spec, rows, target).await?;
     Ok(ConnectedTable::new(spec, table))
 }
 

@@ -11,6 +11,7 @@ use crate::errors::{QueryError, with_suggestion};
 use crate::meta::segment;
 use crate::nearest::nearest;
 use crate::statements::outcome::Effect;
+use crate::statements::parse::target::PlaceOfTable;
 use datafusion::common::DataFusionError;
 use datafusion::common::Result as PlanResult;
 use futures::future::join_all;
@@ -235,6 +236,46 @@ impl Catalog {
             None => {
                 foreign.known.lock().tables.remove(&key);
                 Ok(None)
+            }
+        }
+    }
+
+    /// Returns the place of a table of another system, for a load into it. `in_session`: the session's temporary table of this name. A
+    /// table that is missing in a connector's catalog has a place too, at which the load creates it.
+    pub(in crate::statements) async fn place_of(
+        &self,
+        name: &TableName,
+        in_session: Option<Arc<Held>>,
+    ) -> Result<PlaceOfTable, QueryError> {
+        let found = match in_session {
+            Some(held) => Some(held),
+            None => self.find(name).await?,
+        };
+        let Some(held) = found else {
+            let snapshot = self.snapshot();
+            let Some(foreign) = snapshot.foreign(&name.catalog) else {
+                return Err(QueryError::NotFound(format!(
+                    "table '{}' not found: COPY … INTO creates tables only in catalogs of other systems",
+                    name.table
+                )));
+            };
+            let place = self.opened(foreign)?.place(&name.schema, &name.table);
+            let Connected { connector, options, .. } = foreign.record.source.clone();
+            let options = options.into_iter().chain(place.options).collect();
+            return Ok(PlaceOfTable { connector, location: place.location, options });
+        };
+        match &held.record {
+            Record::Table(record @ TableRecord { storage: Storage::Connected(of), .. }) => {
+                self.require_opened(record)?;
+                let Connected { connector, location, options, .. } = of.clone();
+                Ok(PlaceOfTable { connector, location, options })
+            }
+            Record::Table(_) => Err(QueryError::Unsupported(format!(
+                "COPY … INTO is for tables of other systems, and '{0}' is made of files: use INSERT INTO {0} SELECT …",
+                name.table
+            ))),
+            Record::View(_) => {
+                Err(QueryError::Invalid(format!("'{}' is a view, which cannot be written to", name.table)))
             }
         }
     }

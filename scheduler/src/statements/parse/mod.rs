@@ -33,7 +33,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use rewrite::rewrite;
 use secrets::SecretStatement;
 use std::collections::BTreeMap;
-use target::{Text, WriteTo};
+use target::{CopyOptions, Text, WriteTo};
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 
@@ -55,6 +55,8 @@ pub(super) struct Parsed {
     pub inserts: Vec<String>,
     /// The place to which COPY writes files, and the options by which its store is reached.
     pub store: Option<(String, BTreeMap<String, String>)>,
+    /// Whether COPY writes a manifest.
+    pub manifest: bool,
     /// Values in the text that are credentials.
     pub credentials: Vec<String>,
     /// The table or view that the statement makes.
@@ -94,6 +96,9 @@ fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Tex
     check_depth(dialect.as_ref(), sql, limits)?;
     let wrong = |error: DataFusionError| explain(&error, &secrets::masked(state, sql));
     let mut tokens = tokens(dialect.as_ref(), sql).map_err(wrong)?;
+    if target::may_have_tables(sql) {
+        target::name_tables(&mut tokens);
+    }
     let before_queries = if target::may_be_in(sql) { target::part(&mut tokens) } else { Vec::new() };
     let parser = DFParserBuilder::new(tokens)
         .with_dialect(dialect.as_ref())
@@ -187,7 +192,28 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
 
 fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, DataFusionError> {
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location();
-    tokens.map_err(|error| ParserError::from(error).into())
+    tokens.map(ends_of_types).map_err(|error| ParserError::from(error).into())
+}
+
+/// Puts two `>` in place of a `>>` before `[`. The parser would make `struct<a struct<b int>>[]` a struct of a list, not a list.
+fn ends_of_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    if !tokens.iter().any(|token| token.token == Token::ShiftRight) {
+        return tokens;
+    }
+    let ends = |at: usize, token: &TokenWithSpan| {
+        let mut after = tokens[at + 1..].iter().map(|token| &token.token);
+        token.token == Token::ShiftRight
+            && after.find(|token| !matches!(token, Token::Whitespace(_))) == Some(&Token::LBracket)
+    };
+    let mut parted = Vec::with_capacity(tokens.len());
+    for (at, token) in tokens.iter().enumerate() {
+        if ends(at, token) {
+            parted.extend([TokenWithSpan::new(Token::Gt, token.span), TokenWithSpan::new(Token::Gt, token.span)]);
+        } else {
+            parted.push(token.clone());
+        }
+    }
+    parted
 }
 
 /// Returns the byte offset of a line and a column, which count from 1. The column is in characters.
@@ -201,11 +227,11 @@ fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> 
     let connectors = Registry::of(state.config());
     let made = made(state, &text.statement);
     let credentials = target::credentials(&connectors, &text.statement);
-    let of_store = target::store_options(&connectors, &mut text.statement)?;
+    let CopyOptions { store, manifest } = target::copy_options(&connectors, &mut text.statement)?;
     let (mut statement, write_to) = target::taken(state, text)?;
     balance(&mut statement);
     places::put_in(&connectors, &mut statement)?;
-    let store = target::copied_to(&statement).map(str::to_string).zip(Some(of_store).filter(|all| !all.is_empty()));
+    let store = target::copied_to(&statement).map(str::to_string).zip(Some(store).filter(|all| !all.is_empty()));
     let inserts = inserted(state, &statement);
     windows::write_out(&mut statement)?;
     merged::write_out(&mut statement)?;
@@ -226,6 +252,7 @@ fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> 
         write_to,
         inserts,
         store,
+        manifest,
         credentials,
         makes: made,
         is_query: false,

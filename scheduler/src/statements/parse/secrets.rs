@@ -3,7 +3,7 @@
 //! The parser knows DuckDB's form of CREATE SECRET. This module parses the form with OPTIONS. No error shows the text of such a
 //! statement.
 
-use super::catalogs;
+use super::{catalogs, target};
 use crate::errors::QueryError;
 use crate::statements::catalog::{OnExists, is_store_secret};
 use datafusion::execution::SessionState;
@@ -123,6 +123,9 @@ pub(super) fn has_credentials(statement: &Statement, connectors: &Registry) -> b
             .unwrap_or_else(|| matches!(sql.as_ref(), ast::Statement::CreateSecret { .. })),
         Statement::CreateExternalTable(create) => {
             create.options.iter().any(|(option, _)| is_secret(&create.file_type, option))
+        }
+        Statement::CopyTo(copy) if target::names_table(copy) => {
+            copy.options.iter().any(|(option, _)| connectors.is_secret_anywhere(&option.to_lowercase()))
         }
         Statement::CopyTo(copy) => {
             let kind = copy.stored_as.as_deref().unwrap_or_default();
