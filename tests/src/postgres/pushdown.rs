@@ -166,8 +166,9 @@ async fn what_is_sent_is_shown() {
     let server = &Postgres::start();
     scripted(
         server,
-        "CREATE TABLE orders (id int8 PRIMARY KEY, name text, price float8, code char(3), at timestamptz, amount numeric(10,2));
-         INSERT INTO orders SELECT n, 'n' || n, n, 'a', now(), n FROM generate_series(1, 1000) n; ANALYZE orders",
+        "CREATE TABLE orders (id int8 PRIMARY KEY, name text, price float8, code char(3), at timestamptz, amount numeric(10,2), few int2,
+         less int4);
+         INSERT INTO orders SELECT n, 'n' || n, n, 'a', now(), n, n, n FROM generate_series(1, 1000) n; ANALYZE orders",
     );
     let session = embedded().await;
     done(&session, &[&create(server, "o", "orders", "")]).await;
@@ -184,12 +185,26 @@ async fn what_is_sent_is_shown() {
         ("SELECT id FROM o WHERE upper(name) = 'N5' AND id < 9", r#"WHERE ("id" < '9'"#, "FilterExec"),
         ("SELECT id FROM o WHERE id > 5 LIMIT 3", "LIMIT 3", ""),
         ("SELECT count(*) FROM o WHERE id > 5", "SELECT pg_catalog.count(*) FROM", ""),
+        (
+            "SELECT avg(less), sum(less + 0), max(less) FROM o",
+            r#"SELECT "less" FROM "public"."orders""#,
+            "",
+        ),
+        (
+            "SELECT few, avg(less), sum(less), avg(amount) FROM o GROUP BY few",
+            r#"SELECT "c1", pg_catalog.sum("c2"), pg_catalog.count("c2"), pg_catalog.sum("c2"), pg_catalog.sum("c0"), pg_catalog.count("c0")"#,
+            "",
+        ),
     ] {
         let plan = sql(&session, &format!("EXPLAIN {query}")).await.unwrap_or_else(|error| panic!("{query}: {error}"));
         let shown: String = plan.lines().map(|line| line.trim_matches(['|', ' '])).collect();
         assert!(shown.contains(sent), "{query}: {plan}");
         assert_eq!(plan.contains("FilterExec"), !kept.is_empty(), "{query}: {plan}");
     }
+    let average = "SELECT avg(few), avg(less), avg(id), avg(amount), sum(few), sum(less), sum(id) FROM o WHERE id > 999";
+    assert_eq!(answers(&session, average).await, "1000.0|1000.0|1000.0|1000.0000000000000000|1000|1000|1000");
+    let none = "SELECT avg(few), avg(amount), sum(less), count(few) FROM o WHERE id > 1000";
+    assert_eq!(answers(&session, none).await, "|||0");
     let (some, all) = (
         "SELECT count(*) FROM o WHERE id > 5 AND name LIKE 'n1%' AND at < now()",
         "SELECT count(*) FROM orders WHERE id > 5 AND name LIKE 'n1%'",

@@ -4,7 +4,7 @@ use super::{ColumnId, Computed, First, Fragment, FragmentJoin, FragmentOutput, P
 use crate::connector::ConnectedTable;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Column, NullEquality, Result};
+use datafusion::common::{Column, DFSchema, NullEquality, Result};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::logical_expr::{
@@ -34,7 +34,20 @@ pub(super) struct Candidate {
 /// The columns at a node's positions, and what they come from.
 struct Found {
     source: Source,
-    columns: Vec<ColumnId>,
+    columns: Vec<Position>,
+}
+
+/// A column at a position of a node.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    column: ColumnId,
+    /// Whether it is a narrow whole number as BIGINT. Sums are told that way.
+    is_widened: bool,
+}
+
+/// The columns, if none is widened.
+fn plain(columns: &[Position]) -> Option<Vec<ColumnId>> {
+    columns.iter().map(|at| (!at.is_widened).then_some(at.column)).collect()
 }
 
 /// Whether the plan reads a table whose connector computes fragments.
@@ -62,10 +75,11 @@ pub(super) fn candidate(node: &LogicalPlan) -> Result<Option<Candidate>> {
         LogicalPlan::Sort(sort) => of_sort(sort),
         LogicalPlan::Aggregate(aggregate) => of_aggregate(aggregate)?,
         LogicalPlan::Join(_) => found(node, &mut 0).and_then(|found| {
-            let output = FragmentOutput::Rows { columns: found.columns.clone(), first: None };
-            let schema = schema_of(node, &found.columns);
+            let columns = plain(&found.columns)?;
+            let output = FragmentOutput::Rows { columns: columns.clone(), first: None };
+            let schema = schema_of(node, &columns);
             // Rows without columns are counted by whoever needs their number.
-            (!found.columns.is_empty()).then_some((Fragment { source: found.source, output, schema }, found.columns))
+            (!columns.is_empty()).then_some((Fragment { source: found.source, output, schema }, columns))
         }),
         _ => None,
     };
@@ -75,6 +89,7 @@ pub(super) fn candidate(node: &LogicalPlan) -> Result<Option<Candidate>> {
 fn of_sort(sort: &Sort) -> Option<(Fragment, Vec<ColumnId>)> {
     let rows = sort.fetch?;
     let Found { source, columns } = found(&sort.input, &mut 0)?;
+    let columns = plain(&columns)?;
     let key = |key: &datafusion::logical_expr::SortExpr| {
         let column = *columns.get(position(&key.expr, &sort.input)?)?;
         Some(SortKey { column, descending: !key.asc, nulls_first: key.nulls_first })
@@ -87,23 +102,31 @@ fn of_sort(sort: &Sort) -> Option<(Fragment, Vec<ColumnId>)> {
 
 fn of_aggregate(aggregate: &Aggregate) -> Result<Option<(Fragment, Vec<ColumnId>)>> {
     let Some(Found { source, columns }) = found(&aggregate.input, &mut 0) else { return Ok(None) };
-    let at = |expr: &Expr| position(expr, &aggregate.input).and_then(|at| columns.get(at)).copied();
-    let Some(keys) = aggregate.group_expr.iter().map(at).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let input = aggregate.input.schema();
+    let any = |expr: &Expr| Some(columns.get(position(narrow(expr, input), &aggregate.input)?)?.column);
+    let at = |expr: &Expr| {
+        let at = columns.get(position(expr, &aggregate.input)?)?;
+        (!at.is_widened).then_some(at.column)
+    };
+    let Some(keys) = aggregate.group_expr.iter().map(at).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let (mut parts, mut fields) = (Vec::new(), Vec::new());
     for (at, key) in aggregate.group_expr.iter().enumerate() {
         let (_, field) = key.to_field(input)?;
         fields.push(Field::new(key_name(at), field.data_type().clone(), field.is_nullable()));
     }
-    let calls = aggregate.aggr_expr.iter().map(|call| parts_of(call, &at)).collect::<Option<Vec<_>>>();
+    let calls = aggregate.aggr_expr.iter().map(|call| parts_of(call, &at, &any)).collect::<Option<Vec<_>>>();
     let Some(calls) = calls else { return Ok(None) };
     for (number, (part, of)) in calls.into_iter().flatten().enumerate() {
         let kind = match (part, of) {
             (Part::Rows | Part::Values(_), _) => DataType::Int64,
-            (Part::Sum(_), Some(of)) => match partial_sum(&of.get_type(input)?) {
-                Some(kind) => kind,
-                None => return Ok(None),
-            },
+            (Part::Sum(_), Some(of)) => {
+                let is_widened = position(of, &aggregate.input).is_none_or(|at| columns[at].is_widened);
+                let kind = if is_widened { DataType::Int32 } else { of.get_type(input)? };
+                match partial_sum(&kind) {
+                    Some(kind) => kind,
+                    None => return Ok(None),
+                }
+            }
             (_, Some(of)) => of.get_type(input)?,
             (_, None) => return Ok(None),
         };
@@ -111,7 +134,7 @@ fn of_aggregate(aggregate: &Aggregate) -> Result<Option<(Fragment, Vec<ColumnId>
         fields.push(Field::new(part_name(number), kind, true));
     }
     let (schema, output) = (Arc::new(Schema::new(fields)), FragmentOutput::Groups { keys, parts });
-    Ok(Some((Fragment { source, output, schema }, columns)))
+    Ok(Some((Fragment { source, output, schema }, Vec::new())))
 }
 
 /// The type of the sum of some rows, which holds every such sum.
@@ -132,8 +155,12 @@ fn called(call: &Expr) -> Option<&AggregateFunction> {
     }
 }
 
-/// The parts of an aggregate, with their arguments: two of an average, one of any other.
-fn parts_of<'a>(call: &'a Expr, at: &dyn Fn(&Expr) -> Option<ColumnId>) -> Option<Vec<(Part, Option<&'a Expr>)>> {
+/// The parts of an aggregate, with their arguments: two of an average, one of any other. `any`: also columns that are widened.
+fn parts_of<'a>(
+    call: &'a Expr,
+    at: &dyn Fn(&Expr) -> Option<ColumnId>,
+    any: &dyn Fn(&Expr) -> Option<ColumnId>,
+) -> Option<Vec<(Part, Option<&'a Expr>)>> {
     let AggregateFunction { func, params } = called(call)?;
     let AggregateFunctionParams { args, distinct: false, filter: None, order_by, null_treatment } = params else {
         return None;
@@ -143,11 +170,11 @@ fn parts_of<'a>(call: &'a Expr, at: &dyn Fn(&Expr) -> Option<ColumnId>) -> Optio
     }
     match (func.name(), args.as_slice()) {
         ("count", [Expr::Literal(value, _)]) if !value.is_null() => Some(vec![(Part::Rows, None)]),
-        ("count", [of]) => Some(vec![(Part::Values(at(of)?), Some(of))]),
+        ("count", [of]) => Some(vec![(Part::Values(any(of)?), Some(of))]),
         ("min", [of]) => Some(vec![(Part::Min(at(of)?), Some(of))]),
         ("max", [of]) => Some(vec![(Part::Max(at(of)?), Some(of))]),
-        ("sum", [of]) => Some(vec![(Part::Sum(at(of)?), Some(of))]),
-        ("avg", [of]) => Some(vec![(Part::Sum(at(of)?), Some(of)), (Part::Values(at(of)?), Some(of))]),
+        ("sum", [of]) => Some(vec![(Part::Sum(any(of)?), Some(of))]),
+        ("avg", [of]) => Some(vec![(Part::Sum(any(of)?), Some(of)), (Part::Values(any(of)?), Some(of))]),
         _ => None,
     }
 }
@@ -172,11 +199,24 @@ fn schema_of(node: &LogicalPlan, columns: &[ColumnId]) -> SchemaRef {
     Arc::new(Schema::new(fields.map(field).collect::<Vec<_>>()))
 }
 
-/// The position of a plain column in the rows of `input`.
+/// The position of a column in the rows of `input`.
 fn position(expr: &Expr, input: &LogicalPlan) -> Option<usize> {
     match expr {
         Expr::Column(column) => input.schema().maybe_index_of_column(column),
+        Expr::Alias(alias) => position(&alias.expr, input),
         _ => None,
+    }
+}
+
+/// The narrow whole number that `expr` casts to BIGINT, or `expr`.
+fn narrow<'a>(expr: &'a Expr, input: &DFSchema) -> &'a Expr {
+    match expr {
+        Expr::Alias(alias) => narrow(&alias.expr, input),
+        Expr::Cast(cast) if *cast.field.data_type() == DataType::Int64 => match cast.expr.get_type(input) {
+            Ok(DataType::Int16 | DataType::Int32) => &cast.expr,
+            _ => expr,
+        },
+        _ => expr,
     }
 }
 
@@ -192,7 +232,9 @@ fn found(node: &LogicalPlan, next: &mut ColumnId) -> Option<Found> {
                     Expr::Alias(alias) => alias.expr.as_ref(),
                     expr => expr,
                 };
-                columns.get(position(expr, &projection.input)?).copied()
+                let of = narrow(expr, projection.input.schema());
+                let at = *columns.get(position(of, &projection.input)?)?;
+                Some(Position { is_widened: at.is_widened || of != expr, ..at })
             };
             let columns = projection.expr.iter().map(column).collect::<Option<Vec<_>>>()?;
             Some(Found { source, columns })
@@ -218,7 +260,7 @@ fn of_scan(scan: &TableScan, next: &mut ColumnId) -> Option<Found> {
     };
     let columns: Vec<(ColumnId, usize)> = positions.into_iter().zip(*next..).map(|(at, id)| (id, at)).collect();
     *next += columns.len();
-    let ids = columns.iter().map(|(id, _)| *id).collect();
+    let ids = columns.iter().map(|(id, _)| Position { column: *id, is_widened: false }).collect();
     Some(Found { source: Source::Table(connected.in_fragment(columns, scan.filters.clone())), columns: ids })
 }
 
@@ -234,7 +276,8 @@ fn of_join(join: &Join, next: &mut ColumnId) -> Option<Found> {
     }
     let pair = |(of_left, of_right): &(Expr, Expr)| {
         let left = *left.columns.get(position(of_left, &join.left)?)?;
-        Some((left, *right.columns.get(position(of_right, &join.right)?)?))
+        let right = *right.columns.get(position(of_right, &join.right)?)?;
+        (!left.is_widened && !right.is_widened).then_some((left.column, right.column))
     };
     let on = join.on.iter().map(pair).collect::<Option<Vec<_>>>()?;
     let columns = match join.join_type {
@@ -292,7 +335,7 @@ fn together(aggregate: &Aggregate, scan: LogicalPlan, functions: &Functions) -> 
         results.push(key.clone().alias_qualified(qualifier.cloned(), field.name()));
     }
     for (call, (qualifier, field)) in aggregate.aggr_expr.iter().zip(outputs) {
-        let Some((parts, called)) = parts_of(call, &|_| Some(0)).zip(called(call)) else { continue };
+        let Some((parts, called)) = parts_of(call, &|_| Some(0), &|_| Some(0)).zip(called(call)) else { continue };
         let mut values = Vec::new();
         for (part, _) in &parts {
             let function = match part {

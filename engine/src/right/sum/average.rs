@@ -33,8 +33,8 @@ pub(crate) fn function() -> Arc<AggregateUDF> {
     Arc::clone(&FUNCTION)
 }
 
-/// The function `windlass_average(sum, count, type)`: the average of values whose exact sum and number are known. `sum`: a decimal; `type`: the
-/// average's, as text.
+/// The function `windlass_average(sum, count, type)`: the average of values whose exact sum and number are known. `sum`: a decimal or a
+/// BIGINT; `type`: the average's, as text.
 pub(super) fn of_sum() -> Arc<ScalarUDF> {
     static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
         Arc::new(ScalarUDF::from(OfSum { signature: Signature::any(3, Volatility::Immutable) }))
@@ -71,7 +71,11 @@ impl ScalarUDFImpl for OfSum {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args[..2])?;
-        let (sums, counts) = (arrays[0].as_primitive::<Decimal128Type>(), arrays[1].as_primitive::<Int64Type>());
+        let sums = match arrays[0].data_type() {
+            DataType::Decimal128(..) => Arc::clone(&arrays[0]),
+            _ => cast(&arrays[0], &DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0))?,
+        };
+        let (sums, counts) = (sums.as_primitive::<Decimal128Type>(), arrays[1].as_primitive::<Int64Type>());
         let quotient = Quotient::of(sums.data_type(), args.return_field.data_type());
         let pair = |(sum, count): (Option<i128>, Option<i64>)| match (sum, count) {
             (Some(sum), Some(count)) => (i256::from_i128(sum), u64::try_from(count).unwrap_or(0)),
