@@ -74,7 +74,7 @@ fn line(progress: &Progress, elapsed: Duration) -> String {
     }
     let done = (BAR as u64 * u64::from(progress.tasks_done) / u64::from(progress.tasks)).min(BAR as u64) as usize;
     format!(
-        "[{}{}] stages {}/{}  tasks {}/{}{}  {} rows  {}  {time}",
+        "[{}{}] stages {}/{}  tasks {}/{}{}  {} rows ({}/s)  {}  {time}",
         "█".repeat(done),
         "░".repeat(BAR - done),
         progress.stages_done,
@@ -83,6 +83,7 @@ fn line(progress: &Progress, elapsed: Duration) -> String {
         progress.tasks,
         if progress.tasks_running > 0 { format!(" ({} running)", progress.tasks_running) } else { String::new() },
         count(progress.rows),
+        count((progress.rows as f64 / elapsed.as_secs_f64().max(0.001)) as u64),
         ByteSize::human(progress.bytes),
     )
 }
@@ -118,7 +119,7 @@ mod tests {
         };
         assert_eq!(
             line(&progress, Duration::from_millis(2500)),
-            "[████████████░░░░░░░░░░░░] stages 2/4  tasks 4/8 (2 running)  1,234,567 rows  3.00 MiB  2.50 s"
+            "[████████████░░░░░░░░░░░░] stages 2/4  tasks 4/8 (2 running)  1,234,567 rows (493,826/s)  3.00 MiB  2.50 s"
         );
         assert_eq!(line(&Progress::default(), Duration::from_secs(2)), "planning  2.00 s");
     }
