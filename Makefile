@@ -38,9 +38,12 @@ lint: setup ## check the formatting and run clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package windlass-client --no-default-features -- -D warnings
+	cargo fmt --manifest-path client/python/Cargo.toml --check
+	cargo clippy --manifest-path client/python/Cargo.toml -- -D warnings
 
 test: data lint ## run every test
 	cargo build --workspace --all-targets
+	cargo build --manifest-path client/python/Cargo.toml
 	@skipped=$$(mktemp); said=$$(mktemp); status=0; \
 	WINDLASS_SKIPPED="$$skipped" cargo test --workspace | tee "$$said" || status=$$?; \
 	sed -n 's/^test \(.*\) \.\.\. ignored, /\1: /p' "$$said" >> "$$skipped"; \

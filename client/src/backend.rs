@@ -68,6 +68,35 @@ pub struct TableFilter {
     pub with_columns: bool,
 }
 
+/// The table that [`Session::load`](crate::Session::load) fills.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// The catalog, and the schema; the session's if absent.
+    pub catalog: Option<String>,
+    pub schema: Option<String>,
+    pub table: String,
+    /// Whether the table ends with the session. It has no catalog and no schema.
+    pub temporary: bool,
+    pub if_there: IfThere,
+}
+
+/// What a load does if its table is there. If the table is missing, the load creates it, but for [`IfThere::AppendOnly`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfThere {
+    #[default]
+    Fail,
+    Append,
+    /// Appends, and fails if the table is missing.
+    AppendOnly,
+    Replace,
+}
+
+/// Rows of this process.
+pub(crate) struct Rows {
+    pub schema: SchemaRef,
+    pub batches: BoxStream<'static, Result<RecordBatch>>,
+}
+
 #[async_trait]
 pub(crate) trait Backend: Debug + Send + Sync {
     /// Runs the statement to its end. Dropping the future cancels it.
@@ -77,6 +106,9 @@ pub(crate) trait Backend: Debug + Send + Sync {
     fn watch(&self, query: &str) -> BoxStream<'static, Result<Progress>>;
 
     async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>>;
+
+    /// Loads rows into a table, all or none. Returns how many. Dropping the future cancels the load.
+    async fn load(&self, target: Target, rows: Rows) -> Result<u64>;
 
     async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId>;
     /// Lists jobs. `internal`: include the cluster's own.

@@ -5,7 +5,7 @@ mod settings;
 pub(crate) mod temporary;
 
 use crate::Client;
-use crate::backend::{Answer, Backend, Request, Table, TableFilter};
+use crate::backend::{Answer, Backend, Request, Rows, Table, TableFilter, Target};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress};
 use crate::remote::{Remote, Services, Wire};
@@ -149,6 +149,10 @@ impl Backend for Embedded {
 
     async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>> {
         self.remote.tables(filter).await
+    }
+
+    async fn load(&self, target: Target, rows: Rows) -> Result<u64> {
+        self.remote.load(target, rows).await
     }
 
     async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {

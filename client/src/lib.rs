@@ -12,6 +12,7 @@
 //! - [`Client::connect`] opens a [`Session`] with a cluster, [`Client::embedded`] starts a cluster inside the process. Both behave the same.
 //! - [`Session::sql`] makes a [`Statement`]; awaiting it gives a [`ResultStream`], a `Stream` of record batches with backpressure. [`Statement::handle`] gives
 //!   progress and cancellation while it runs.
+//! - [`Session::load`] makes a table of rows of the process.
 //! - [`Session::context`] and [`Session::table`] are the DataFusion DataFrame API; plans run on the cluster.
 //! - [`Session::files`] reads and writes the files of the cluster, `wfs://`.
 //! - [`Session::submit`], [`Session::jobs`], [`Session::job`] and their like manage jobs.
@@ -86,7 +87,7 @@ pub fn connectors() -> std::result::Result<connector::Registry, Box<dyn std::err
 #[cfg(feature = "files")]
 pub use windlass_connectors::wfs;
 
-pub use backend::{Table, TableFilter};
+pub use backend::{IfThere, Table, TableFilter, Target};
 pub use client::Client;
 #[cfg(feature = "embedded")]
 pub use embedded::EmbeddedOptions;

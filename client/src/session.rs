@@ -1,9 +1,12 @@
 //! A client's session with a cluster.
 
-use crate::backend::{Backend, Body, Table, TableFilter};
+use crate::backend::{Backend, Body, Rows, Table, TableFilter, Target};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState};
 use crate::statement::Statement;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use futures::{Stream, StreamExt};
 use std::sync::Arc;
 #[cfg(feature = "files")]
 use windlass_connectors::wfs::Wfs;
@@ -58,6 +61,19 @@ impl Session {
 
     pub async fn tables(&self, filter: TableFilter) -> Result<Vec<Table>> {
         self.backend.tables(&filter).await
+    }
+
+    /// Loads rows of this process into a table: all of them, or none if an error ends the load. Returns how many.
+    ///
+    /// # Errors
+    /// The error of a batch, or the cluster's: the table is there or missing contrary to `target`, or cannot take the rows.
+    pub async fn load(
+        &self,
+        target: Target,
+        schema: SchemaRef,
+        batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+    ) -> Result<u64> {
+        self.backend.load(target, Rows { schema, batches: batches.boxed() }).await
     }
 
     /// Submits statements, which run without this client, in their own session. Returns the id of the submission.

@@ -84,6 +84,17 @@ if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 
 fi
 "$venv/bin/python" "$here/tests/data/generate.py" "$cache/data"
 
+# The Python package and what its tests need, which other tests must not see.
+package=$cache/python-package
+requirements=$here/client/python/tests/requirements.txt
+if ! cmp -s "$requirements" "$package/requirements.txt" || ! "$package/bin/python" -c '' 2>/dev/null; then
+    say "installing what the Python package's tests need into $package"
+    rm -rf "$package"
+    python3 -m venv "$package"
+    "$package/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements"
+    cp "$requirements" "$package/requirements.txt"
+fi
+
 # The strict server of DynamoDB's API. Of its parts none has to be built: its data lie in memory.
 dynalite=4.0.0
 if [ "$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$cache/dynalite/node_modules/dynalite/package.json" 2>/dev/null)" != "$dynalite" ]; then

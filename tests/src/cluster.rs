@@ -158,11 +158,16 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace")
 }
 
-/// Builds a command for a script of tests/python, with the Python that `make data` installs.
-pub(crate) fn python(script: &str, arguments: &[&str]) -> Command {
+/// Folder of what `make data` installs.
+pub(crate) fn cache() -> PathBuf {
     let cache = std::env::var_os("WINDLASS_CACHE_DIR").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/windlass")));
-    let python = cache.expect("there is a folder for caches").join("venv/bin/python");
+    cache.expect("there is a folder for caches")
+}
+
+/// Builds a command for a script of tests/python, with the Python that `make data` installs.
+pub(crate) fn python(script: &str, arguments: &[&str]) -> Command {
+    let python = cache().join("venv/bin/python");
     assert!(python.is_file(), "{} is missing: run 'make data' first", python.display());
     let mut command = Command::new(python);
     command.arg(root().join("tests/python").join(script)).args(arguments);

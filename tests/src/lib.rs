@@ -60,6 +60,8 @@ mod postgres;
 #[cfg(test)]
 mod prompt;
 #[cfg(test)]
+mod python_package;
+#[cfg(test)]
 mod redshift;
 #[cfg(test)]
 mod s3;

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use windlass_proto::flight::flight_descriptor::DescriptorType;
 use windlass_proto::flight::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    Any, CommandGetTables, CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult,
-    FlightData, FlightDescriptor,
+    Any, CommandGetTables, CommandPreparedStatementQuery, CommandStatementIngest, CommandStatementQuery,
+    DoPutPreparedStatementResult, FlightData, FlightDescriptor,
 };
 
 /// A message of Flight SQL, which travels inside an [`Any`].
@@ -46,6 +46,7 @@ sql_messages!(
     ActionCreatePreparedStatementResult,
     CommandGetTables,
     CommandPreparedStatementQuery,
+    CommandStatementIngest,
     CommandStatementQuery,
     DoPutPreparedStatementResult
 );
@@ -110,20 +111,46 @@ impl Decoder {
     }
 }
 
+/// Encodes record batches as the messages of one stream.
+pub(super) struct Encoder {
+    generator: IpcDataGenerator,
+    options: IpcWriteOptions,
+    dictionaries: DictionaryTracker,
+    context: IpcWriteContext,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        let (generator, options, context) = Default::default();
+        Encoder { generator, options, dictionaries: DictionaryTracker::new(false), context }
+    }
+}
+
+impl Encoder {
+    /// Returns the first message, which carries `descriptor`.
+    pub fn schema(&mut self, schema: &Schema, descriptor: FlightDescriptor) -> FlightData {
+        let (dictionaries, options) = (&mut self.dictionaries, &self.options);
+        let schema = self.generator.schema_to_bytes_with_dictionary_tracker(schema, dictionaries, options);
+        FlightData { flight_descriptor: Some(descriptor), ..message(schema) }
+    }
+
+    pub fn rows(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>, ArrowError> {
+        let (dictionaries, options, context) = (&mut self.dictionaries, &self.options, &mut self.context);
+        let (values, rows) = self.generator.encode(batch, dictionaries, options, context)?;
+        Ok(values.into_iter().chain([rows]).map(message).collect())
+    }
+}
+
+fn message(encoded: EncodedData) -> FlightData {
+    let (data_header, data_body) = (encoded.ipc_message.into(), encoded.arrow_data.into());
+    FlightData { data_header, data_body, ..FlightData::default() }
+}
+
 /// Encodes one batch as the messages of a stream, the first of which carries `descriptor`.
 pub(super) fn encode(batch: &RecordBatch, descriptor: FlightDescriptor) -> Result<Vec<FlightData>, ArrowError> {
-    let message = |encoded: EncodedData| FlightData {
-        data_header: encoded.ipc_message.into(),
-        data_body: encoded.arrow_data.into(),
-        ..FlightData::default()
-    };
-    let (generator, options) = (IpcDataGenerator::default(), IpcWriteOptions::default());
-    let mut dictionaries = DictionaryTracker::new(false);
-    let schema = generator.schema_to_bytes_with_dictionary_tracker(batch.schema_ref(), &mut dictionaries, &options);
-    let (values, rows) = generator.encode(batch, &mut dictionaries, &options, &mut IpcWriteContext::default())?;
-    let mut messages = vec![FlightData { flight_descriptor: Some(descriptor), ..message(schema) }];
-    messages.extend(values.into_iter().chain([rows]).map(message));
-    Ok(messages)
+    let mut encoder = Encoder::default();
+    let schema = encoder.schema(batch.schema_ref(), descriptor);
+    Ok(std::iter::once(schema).chain(encoder.rows(batch)?).collect())
 }
 
 #[cfg(test)]

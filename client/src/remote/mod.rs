@@ -6,13 +6,14 @@ mod fetch;
 mod files;
 mod flight;
 mod link;
+mod load;
 mod statement;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-use crate::backend::{Answer, Backend, Body, Delivery, Request, Table, TableFilter};
+use crate::backend::{Answer, Backend, Body, Delivery, Request, Rows, Table, TableFilter, Target};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress, job_state};
 use arrow::record_batch::RecordBatch;
@@ -315,6 +316,16 @@ impl Backend for Remote {
 
     async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>> {
         self.call(Again::Harmless, |link| async move { tables::list(&link, filter).await }).await
+    }
+
+    async fn load(&self, target: Target, rows: Rows) -> Result<u64> {
+        self.tell_of_lost_things()?;
+        let temporary = target.temporary;
+        let loaded = load::load(self.link(), target, rows).await;
+        if temporary && loaded.is_ok() {
+            self.holds_things.store(true, Ordering::Release);
+        }
+        loaded
     }
 
     async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {

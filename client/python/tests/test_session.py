@@ -1,0 +1,224 @@
+"""Sessions: statements, parameters, results in the forms of other libraries, loads, jobs, errors."""
+
+import decimal
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pandas
+import polars
+import pyarrow
+import pyarrow.parquet
+import pytest
+import windlass
+
+
+def test_a_statement_has_rows_in_every_form(session):
+    query = "SELECT value AS n, 'é' || value AS t FROM generate_series(1, 3) ORDER BY 1"
+    rows = [(1, "é1"), (2, "é2"), (3, "é3")]
+    assert session.sql(query).fetchall() == rows
+    assert session.sql(query).arrow().to_pydict() == {"n": [1, 2, 3], "t": ["é1", "é2", "é3"]}
+    assert list(session.sql(query).pandas()["t"]) == ["é1", "é2", "é3"]
+    assert session.sql(query).polars().rows() == rows
+    assert session.sql(query).duckdb().order("n DESC").fetchone() == (3, "é3")
+    assert polars.DataFrame(session.sql(query)).rows() == rows
+    assert pyarrow.table(session.sql(query)).num_rows == 3
+    assert session.sql(query).fetchone() == rows[0]
+    assert session.sql("SELECT 7").scalar() == 7
+    assert session.sql("SELECT 1 WHERE false").scalar() is None
+    assert session.sql("CREATE TEMPORARY TABLE nothing (a int)").fetchall() == []
+    assert session.sql(query).schema.names == ["n", "t"]
+
+
+def test_rows_are_read_once(session):
+    result = session.sql("SELECT 1 AS a")
+    assert result.arrow().num_rows == 1
+    with pytest.raises(ValueError, match="read already"):
+        result.arrow()
+
+
+def test_batches_come_one_by_one(session):
+    result = session.sql("SELECT value FROM generate_series(1, 1000000)")
+    sizes = [batch.num_rows for batch in result.batches()]
+    assert sum(sizes) == 1_000_000 and len(sizes) > 10
+
+
+def test_parameters_by_place_and_name(session):
+    assert session.sql("SELECT $1 + 1, $2", [41, "o'x"]).fetchall() == [(42, "o'x")]
+    assert session.sql("SELECT $low < 2.5", {"low": decimal.Decimal("2.4")}).scalar() is True
+    assert session.sql("SELECT CAST($1 AS BIGINT)", [None]).scalar() is None
+    with pytest.raises(windlass.InvalidError, match="params is a list"):
+        session.sql("SELECT $1", "text")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pyarrow.table({"k": [1, 2], "v": ["a", None]}),
+        pyarrow.record_batch({"k": [1, 2], "v": ["a", None]}),
+        polars.DataFrame({"k": [1, 2], "v": ["a", None]}),
+        pandas.DataFrame({"k": [1, 2], "v": ["a", None]}),
+        pyarrow.RecordBatchReader.from_batches(
+            pyarrow.schema([("k", pyarrow.int64()), ("v", pyarrow.string())]),
+            [pyarrow.record_batch({"k": [1, 2], "v": ["a", None]})],
+        ),
+        duckdb.sql("SELECT * FROM (VALUES (1::BIGINT, 'a'), (2, NULL)) AS t(k, v)"),
+    ],
+    ids=["table", "batch", "polars", "pandas", "reader", "duckdb"],
+)
+def test_rows_of_other_libraries_become_a_table(session, rows):
+    assert session.load(rows, "loaded", temporary=True) == 2
+    assert session.sql("SELECT k, v FROM loaded ORDER BY k").fetchall() == [(1, "a"), (2, None)]
+
+
+def test_a_table_that_is_there(session):
+    rows = pyarrow.table({"k": [1]})
+    session.load(rows, "present")
+    with pytest.raises(windlass.AlreadyExistsError):
+        session.load(rows, "present")
+    session.load(rows, "present", if_there="append")
+    assert session.sql("SELECT count(*) FROM present").scalar() == 2
+    session.load(rows, "present", if_there="replace")
+    assert session.sql("SELECT count(*) FROM present").scalar() == 1
+    with pytest.raises(windlass.Error, match="absent"):
+        session.load(rows, "absent", if_there="append_only")
+    assert "public.present" in session.tables(schema="public")
+    session.sql("DROP TABLE present")
+
+
+def test_a_load_that_fails_leaves_nothing(session):
+    def batches():
+        yield pyarrow.record_batch({"k": list(range(1000))})
+        raise RuntimeError("the source broke")
+
+    reader = pyarrow.RecordBatchReader.from_batches(pyarrow.schema([("k", pyarrow.int64())]), batches())
+    with pytest.raises(windlass.InvalidError, match="the source broke"):
+        session.load(reader, "half")
+    with pytest.raises(windlass.NotFoundError, match="'half' not found"):
+        session.sql("SELECT * FROM half")
+    with pytest.raises(windlass.InvalidError, match="cannot be taken from int"):
+        session.load(5, "half")
+
+
+def test_a_large_batch_is_sent_in_slices(session):
+    rows = pyarrow.table({"k": pyarrow.array(range(2_000_000))})
+    assert session.load(rows.combine_chunks(), "large", temporary=True) == 2_000_000
+    assert session.sql("SELECT sum(k) FROM large").scalar() == sum(range(2_000_000))
+
+
+def test_errors_have_kinds(session):
+    for statement, error, kind in [
+        ("SELEC 1", windlass.InvalidError, "syntax"),
+        ("SELECT * FROM none", windlass.NotFoundError, "not_found"),
+        ("SET windlass.none = 1", windlass.NotFoundError, "unknown_option"),
+        ("SELECT CAST('x' AS INT)", windlass.InvalidError, "invalid"),
+        ("SELECT 1 / (value - 5000) FROM generate_series(1, 10000)", windlass.InvalidError, "invalid"),
+    ]:
+        with pytest.raises(error) as raised:
+            session.sql(statement).arrow()
+        assert (raised.value.kind, raised.value.retryable) == (kind, False), statement
+    with pytest.raises(windlass.UnavailableError) as raised:
+        windlass.connect("grpc://127.0.0.1:1")
+    assert raised.value.kind == "unreachable" and raised.value.retryable
+    with pytest.raises(windlass.NotFoundError):
+        session.job("job-999999")
+
+
+def test_submissions_and_jobs(session):
+    job = session.submit("CREATE TABLE made AS SELECT 1 AS a; SELECT count(*) FROM made", name="nightly")
+    assert job.wait(timeout=60).state == "finished"
+    assert job.details()["submission"]["statements"] == 2
+    assert any("nightly" in listed["name"] for listed in session.jobs())
+    assert job.logs()
+    session.sql("DROP TABLE made")
+    with pytest.raises(windlass.Error, match="(?i)divide by zero"):
+        session.submit("CREATE TABLE broken AS SELECT 1 / (value - 1) AS a FROM generate_series(1, 3)").wait(timeout=60)
+    slow = session.submit("CREATE TABLE slow AS SELECT count(*) AS n FROM generate_series(1, 100000000000)")
+    with pytest.raises(windlass.TimedOutError):
+        slow.wait(timeout=0.1)
+    slow.cancel()
+    with pytest.raises(windlass.CancelledError):
+        slow.wait(timeout=60)
+    assert session.status()["executors"][0]["slots"] == 2
+
+
+def test_ctrl_c_cancels_a_statement(session):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        session.sql("SELECT count(*) FROM generate_series(1, 1000000000000)")
+    assert time.monotonic() - started < 20
+    assert session.sql("SELECT 1").scalar() == 1
+
+
+def test_progress_is_shown_where_it_is_wanted(session, capsys, monkeypatch):
+    monkeypatch.setattr("windlass._progress._DELAY", 0)
+    session.sql("SELECT sum(value % 7) FROM generate_series(1, 200000000)", progress=True).arrow()
+    assert "tasks" in capsys.readouterr().err
+    session.sql("SELECT 1").arrow()
+    assert capsys.readouterr().err == ""
+
+
+def test_files_are_read(session, tmp_path):
+    (tmp_path / "a.csv").write_text("n,t\n1,x\n2,y\n")
+    (tmp_path / "b.json").write_text('{"n": 1}\n{"n": 2}\n')
+    pyarrow.parquet.write_table(pyarrow.table({"n": [1, 2, 3]}), tmp_path / "it's.parquet")
+    assert session.read_csv(str(tmp_path / "a.csv")).fetchall() == [(1, "x"), (2, "y")]
+    assert session.read_json(str(tmp_path / "b.json")).fetchall() == [(1,), (2,)]
+    assert session.read_parquet(str(tmp_path / "it's.parquet")).arrow().num_rows == 3
+
+
+PROGRAM = """
+import os, sys, windlass
+session = windlass.connect()
+session.sql("CREATE TABLE t AS SELECT 1 AS a")
+print(session._cluster._process.pid, session._cluster.folder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["end", "kill"])
+def test_a_local_cluster_ends_with_its_process(how):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    pid, folder = process.stdout.readline().split()
+    processes = [int(pid), *children(int(pid))]
+    assert len(processes) == 2
+    if how == "kill":
+        process.kill()
+    process.stdin.close()
+    process.wait()
+    until = time.monotonic() + 30
+    while any(is_there(pid) for pid in processes) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(is_there(pid) for pid in processes)
+    # A process that was killed leaves its folder, and nothing that runs.
+    assert Path(folder).exists() == (how == "kill")
+
+
+def children(parent):
+    text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    others = [int(child) for thread in Path(f"/proc/{parent}/task").iterdir() for child in (thread / "children").read_text().split()]
+    return sorted({*map(int, text.split()), *others})
+
+
+def is_there(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_folder_keeps_its_tables(tmp_path):
+    with windlass.connect(folder=tmp_path / "kept") as session:
+        session.sql("CREATE TABLE t AS SELECT 42 AS a")
+    with windlass.connect(folder=tmp_path / "kept") as session:
+        assert session.sql("SELECT a FROM t").scalar() == 42
+    with pytest.raises(windlass.InvalidError, match="for a cluster that is started here"):
+        windlass.connect("grpc://127.0.0.1:1", slots=1)

@@ -1,0 +1,92 @@
+"""Errors of a cluster, by kind."""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """An error of a cluster, of the connection to it, or of an argument.
+
+    Attributes:
+        kind: What is wrong, as a word: "syntax", "not_found", "busy", …
+        retryable: Whether the same call may succeed later and is safe to repeat, because it had no effect.
+    """
+
+    kind: str = "internal"
+    retryable: bool = False
+
+
+class InvalidError(Error):
+    """The statement, its data or an argument is wrong."""
+
+
+class NotFoundError(Error):
+    """A table, column, schema, option, job or result does not exist."""
+
+
+class AlreadyExistsError(Error):
+    """There is something of this name already."""
+
+
+class UnsupportedError(Error):
+    """Windlass does not do this."""
+
+
+class CancelledError(Error):
+    """The statement was cancelled."""
+
+
+class TimedOutError(Error):
+    """The time limit was exceeded."""
+
+
+class ResourceError(Error):
+    """Memory, disk or a limit does not suffice."""
+
+
+class UnavailableError(Error):
+    """No cluster answers, or none can run it at present."""
+
+
+class DeniedError(Error):
+    """The permission is missing."""
+
+
+class OutcomeUnknownError(Error):
+    """Nobody knows whether the effect happened."""
+
+
+class InternalError(Error):
+    """A defect, or a failing disk or network."""
+
+
+_CLASSES: dict[str, type[Error]] = {
+    "syntax": InvalidError,
+    "invalid": InvalidError,
+    "usage": InvalidError,
+    "unknown_option": NotFoundError,
+    "not_found": NotFoundError,
+    "unknown_job": NotFoundError,
+    "result_lost": NotFoundError,
+    "session_lost": NotFoundError,
+    "already_exists": AlreadyExistsError,
+    "unsupported": UnsupportedError,
+    "cancelled": CancelledError,
+    "timed_out": TimedOutError,
+    "out_of_memory": ResourceError,
+    "exhausted": ResourceError,
+    "busy": UnavailableError,
+    "not_leading": UnavailableError,
+    "unavailable": UnavailableError,
+    "unreachable": UnavailableError,
+    "version": UnavailableError,
+    "denied": DeniedError,
+    "outcome_unknown": OutcomeUnknownError,
+}
+
+
+def made(kind: str, message: str, retryable: bool) -> Error:
+    """Returns the exception for an error of the native module."""
+    error = _CLASSES.get(kind, InternalError)(message)
+    error.kind = kind
+    error.retryable = retryable
+    return error

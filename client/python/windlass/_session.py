@@ -1,0 +1,254 @@
+"""Sessions with a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from . import _native
+from ._cluster import LocalCluster
+from ._errors import InvalidError
+from ._jobs import Job
+from ._progress import Display
+from ._result import Result
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+IfThere = Literal["fail", "append", "append_only", "replace"]
+
+
+def connect(
+    url: str | None = None,
+    *,
+    token: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    slots: int | None = None,
+    memory: str | None = None,
+    options: Mapping[str, object] | None = None,
+    progress: bool | None = None,
+) -> Session:
+    """Opens a session.
+
+    Args:
+        url: The cluster: ``grpc://host:port``, or the addresses of all its primaries with commas. Without it, that of WINDLASS_URL; without that, a
+            cluster of a primary and an executor is started on this machine, and ends with the session or the process.
+        token: A bearer token.
+        folder: Without ``url``: the folder of the cluster, whose tables stay there. Otherwise all of it is temporary.
+        slots: Without ``url``: tasks at the same time. Default: the number of processors.
+        memory: Without ``url``: memory of the executor, such as "4GiB".
+        options: Options of the session, as SET takes them.
+        progress: Whether statements show their progress. Default: in terminals and notebooks.
+
+    Raises:
+        UnavailableError: Nobody answers there, or the cluster does not start.
+    """
+    url = url or os.environ.get("WINDLASS_URL") or None
+    if url is not None and (folder is not None or slots is not None or memory is not None):
+        raise InvalidError("folder, slots and memory are for a cluster that is started here: leave url out, or leave them out")
+    cluster = None
+    if url is None:
+        cluster = LocalCluster(folder, slots, memory)
+        url = cluster.url
+    try:
+        native = _native.connect(url, token)
+        session = Session(native, cluster, progress)
+        for name, value in (options or {}).items():
+            session.set(name, value)
+    except BaseException:
+        if cluster is not None:
+            cluster.stop()
+        raise
+    return session
+
+
+class Session:
+    """A session: its options and its temporary tables live on the cluster. Made by :func:`connect`."""
+
+    def __init__(self, native: _native.Session, cluster: LocalCluster | None, progress: bool | None) -> None:
+        self._native = native
+        self._cluster = cluster
+        self._progress = progress
+
+    def __repr__(self) -> str:
+        return f"<windlass.Session {self.url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The cluster's address."""
+        return str(self._native.url)
+
+    def sql(
+        self,
+        sql: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> Result:
+        """Runs a statement to its end, and returns its rows, which are read on demand. Ctrl-C cancels it.
+
+        Args:
+            sql: One statement.
+            params: Values of the placeholders: in order for ``$1``, ``$2``, or by name for ``$name``. A value of any type that
+                ``pyarrow.scalar`` takes.
+            progress: Whether it shows its progress. Default: as the session says.
+
+        Raises:
+            Error: What is wrong, where, and how to mend it.
+        """
+        display = Display(self._progress if progress is None else progress)
+        try:
+            rows = self._native.execute(sql, _parameters(params), display.callback())
+        finally:
+            display.clear()
+        return Result(self, rows)
+
+    def set(self, name: str, value: object) -> None:
+        """Sets an option of the session, as SET does."""
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        self.sql(f"SET {name} = '{text.replace(chr(39), chr(39) * 2)}'", progress=False)
+
+    def load(
+        self,
+        data: Any,
+        table: str,
+        *,
+        schema: str | None = None,
+        catalog: str | None = None,
+        temporary: bool = False,
+        if_there: IfThere = "fail",
+    ) -> int:
+        """Makes a table of rows of this process: all of them, or none. Returns their number.
+
+        Args:
+            data: A pyarrow table, batch or reader, a data frame of polars or pandas, a relation of DuckDB, or anything else with Arrow's PyCapsule
+                interface. Readers are sent as they are read.
+            table: The table. It is created if it is missing.
+            schema: Its schema; the session's if it is left out, as with ``catalog``.
+            catalog: Its catalog.
+            temporary: Whether it ends with the session.
+            if_there: What happens if it is there: "fail", "append" or "replace"; "append_only" also fails if it is missing.
+        """
+        return int(self._native.load(_stream(data), table, schema, catalog, temporary, if_there))
+
+    def read_parquet(self, location: str, **options: object) -> Result:
+        """Reads the Parquet files at a location: a file, a folder or a pattern; local to the executors, ``s3://``, ``wfs://`` or ``https://``."""
+        return self._read("PARQUET", location, options)
+
+    def read_csv(self, location: str, **options: object) -> Result:
+        """Reads CSV files, with a header unless ``has_header=False``. See :meth:`read_parquet`."""
+        return self._read("CSV", location, {"has_header": True, **options})
+
+    def read_json(self, location: str, **options: object) -> Result:
+        """Reads JSON files, an object a line. See :meth:`read_parquet`."""
+        return self._read("JSON", location, options)
+
+    def _read(self, kind: str, location: str, options: Mapping[str, object]) -> Result:
+        name = self.table_of_files(kind, location, options=options)
+        try:
+            return self.sql(f"SELECT * FROM {name}")
+        finally:
+            self.sql(f"DROP TABLE {name}", progress=False)
+
+    def table_of_files(
+        self, kind: str, location: str, name: str | None = None, *, options: Mapping[str, object] | None = None
+    ) -> str:
+        """Makes a temporary table over files, and returns its name. ``options``: those of the format."""
+        made = name or f"files_{os.urandom(8).hex()}"
+        text = ", ".join(f"'{_escaped(key)}' '{_escaped(_word(value))}'" for key, value in (options or {}).items())
+        self.sql(
+            f"CREATE EXTERNAL TEMPORARY TABLE {made} STORED AS {kind} LOCATION '{_escaped(location)}'"
+            + (f" OPTIONS ({text})" if text else ""),
+            progress=False,
+        )
+        return made
+
+    def tables(self, *, catalog: str | None = None, schema: str | None = None, name: str | None = None) -> list[str]:
+        """Returns the names of tables and views, with their schemas. Arguments are patterns of LIKE."""
+        listed = self._native.tables(catalog, schema, name, False)
+        return [f"{of_schema}.{of_table}" for _, of_schema, of_table, _, _ in listed]
+
+    def submit(self, sql: str, *, name: str = "", options: Mapping[str, object] | None = None) -> Job:
+        """Submits statements, which run without this process, in a session of their own."""
+        pairs = [(key, _word(value)) for key, value in (options or {}).items()]
+        return Job(self, self._native.submit(sql, name, pairs))
+
+    def job(self, id: str) -> Job:
+        """Returns a job by its id.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        job = Job(self, id)
+        job.details()
+        return job
+
+    def jobs(self, limit: int = 100, *, internal: bool = False) -> list[dict[str, Any]]:
+        """Returns the newest jobs, also the cluster's own if ``internal``."""
+        jobs: list[dict[str, Any]] = json.loads(self._native.jobs(limit, internal))
+        return jobs
+
+    def status(self) -> dict[str, Any]:
+        """Returns the cluster's version, jobs and executors."""
+        status: dict[str, Any] = json.loads(self._native.status())
+        return status
+
+    def close(self) -> None:
+        """Ends the session, and a cluster that it started."""
+        try:
+            self._native.close()
+        finally:
+            if self._cluster is not None:
+                self._cluster.stop()
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def _parameters(params: Sequence[Any] | Mapping[str, Any] | None) -> list[tuple[str, pa.Array]]:
+    if params is None:
+        return []
+    if isinstance(params, Mapping):
+        return [(str(name), _value(value)) for name, value in params.items()]
+    if isinstance(params, (str, bytes)):
+        raise InvalidError("params is a list or a dict of values, not a text: write [value]")
+    return [(str(at), _value(value)) for at, value in enumerate(params, 1)]
+
+
+def _value(value: Any) -> pa.Array:
+    if isinstance(value, pa.Scalar):
+        return pa.array([value.as_py()], value.type)
+    return pa.array([value])
+
+
+def _stream(data: Any) -> Any:
+    """Returns an object with Arrow's stream interface."""
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if hasattr(data, "__arrow_c_stream__"):
+        return data
+    if hasattr(data, "__dataframe__") or type(data).__module__.startswith("pandas"):
+        return pa.Table.from_pandas(data, preserve_index=False)
+    for method in ("fetch_arrow_reader", "to_arrow_table", "arrow"):
+        if hasattr(data, method):
+            return getattr(data, method)()
+    raise InvalidError(f"rows cannot be taken from {type(data).__name__}: pass a table of pyarrow, polars, pandas or DuckDB")
