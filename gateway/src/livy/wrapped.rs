@@ -382,7 +382,6 @@ mod tests {
         ] {
             assert_eq!(found(Kind::PySpark, code), ("select 1".to_string(), rows, Shape::Table), "{code}");
         }
-        assert_eq!(found(Kind::Spark, "spark.sql(\"select 'a'\\n\").show").0, "");
     }
 
     #[test]

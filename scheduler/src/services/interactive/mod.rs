@@ -138,6 +138,8 @@ pub struct SessionView {
     pub owner: String,
     pub asked: Arc<Asked>,
     pub state: SessionState,
+    /// The id of the session that its statements run in, while it is open.
+    pub session: Option<String>,
     /// The last lines of its log, oldest first.
     pub log: Vec<String>,
 }

@@ -46,6 +46,8 @@ pub(super) struct Live {
 struct Shown {
     state: SessionState,
     statements: BTreeMap<u32, Statement>,
+    /// The id of the session that statements run in.
+    session: Option<String>,
     /// The run of the running statement.
     run: Option<RunId>,
     log: VecDeque<String>,
@@ -67,6 +69,7 @@ impl Live {
             owner: self.owner.clone(),
             asked: Arc::clone(&self.asked),
             state: shown.state,
+            session: shown.session.clone(),
             log: shown.log.iter().skip(older).cloned().collect(),
         }
     }
@@ -187,6 +190,7 @@ impl Running {
         let shown = Shown {
             state: machine.state(),
             statements,
+            session: None,
             run: None,
             log: record.log.iter().cloned().collect(),
         };
@@ -329,6 +333,7 @@ impl Running {
                 self.opening = None;
                 let done = match opened {
                     Ok(session) => {
+                        self.live.shown.lock().session = Some(session.id.clone());
                         self.session = Some(session);
                         true
                     }
@@ -594,6 +599,7 @@ impl Running {
     }
 
     async fn close(&mut self) {
+        self.live.shown.lock().session = None;
         // A session that is being opened is dropped with the future.
         let opening = self.opening.take().and_then(FutureExt::now_or_never).and_then(Result::ok);
         for session in [self.session.take(), opening].into_iter().flatten() {
