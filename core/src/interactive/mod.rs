@@ -253,9 +253,14 @@ pub enum Fact {
     /// It takes statements.
     Open,
     /// The statement was under way when an earlier primary ended.
-    Lost { statement: u32, took_effect: bool },
+    Lost {
+        statement: u32,
+        took_effect: bool,
+    },
     /// Older statements were removed because of the limits.
-    Removed { statement: u32 },
+    Removed {
+        statement: u32,
+    },
     Ended(End),
     Forgotten,
     /// The next leader goes on with the session.
@@ -314,7 +319,10 @@ enum Redo {
     Settle,
     Begin,
     /// Store the end of the statement, without its output.
-    End { statement: u32, state: StatementState },
+    End {
+        statement: u32,
+        state: StatementState,
+    },
     Close(End),
     Forget,
 }
@@ -468,7 +476,15 @@ impl Session {
 
     // ---- the store
 
-    fn propose(&mut self, book: Book, changes: Vec<Change>, then: Output, next: Phase, refused: Refused, out: &mut Output) {
+    fn propose(
+        &mut self,
+        book: Book,
+        changes: Vec<Change>,
+        then: Output,
+        next: Phase,
+        refused: Refused,
+        out: &mut Output,
+    ) {
         self.proposal = Some(Box::new(Proposal { book, then, next, refused }));
         self.again = None;
         out.persist = Some(changes);

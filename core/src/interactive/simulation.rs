@@ -199,7 +199,9 @@ impl World {
                 Change::Statement { statement, state, output } => {
                     let (was, mut bytes) = self.store.statements.get(&statement).copied().unwrap_or((state, 10));
                     bytes += if output { 30 } else { 0 };
-                    check(!was.has_ended() || was == state, || format!("{statement} was {was:?} and becomes {state:?}"))?;
+                    check(!was.has_ended() || was == state, || {
+                        format!("{statement} was {was:?} and becomes {state:?}")
+                    })?;
                     let revived = self.defect == Some(Defect::Revive) && state == StatementState::Cancelled;
                     let state = if revived { StatementState::Waiting } else { state };
                     self.store.statements.insert(statement, (state, bytes));

@@ -155,9 +155,7 @@ fn table(rows: &Rows, cut: Option<Cut>, forms: Forms) -> String {
     let cut = cut.map(|cut| format!(",\"cut\":{}", told(cut))).unwrap_or_default();
     let mut all = vec![form("application/json", &format!(r#"{{"schema":{schema},"data":{data}{cut}}}"#))];
     if forms.table {
-        let header = |field: &std::sync::Arc<arrow::datatypes::Field>| {
-            json!({ "name": field.name(), "type": values::table_type(field.data_type()) })
-        };
+        let header = |field: &std::sync::Arc<arrow::datatypes::Field>| json!({ "name": field.name(), "type": values::table_type(field.data_type()) });
         let headers: Vec<Value> = rows.schema.fields().iter().map(header).collect();
         all.push(form(TABLE, &format!(r#"{{"headers":{},"data":{data}}}"#, Value::Array(headers))));
     }
@@ -207,7 +205,10 @@ mod tests {
         let written = statement(&view(Some(rows(Shape::Table, Some(Cut::Rows(2))))), all);
         let read: Value = serde_json::from_str(&written).unwrap();
         assert_eq!((&read["id"], &read["state"], &read["progress"]), (&json!(3), &json!("available"), &json!(1.0)));
-        assert_eq!((&read["code"], &read["started"], &read["completed"]), (&json!("select \"n\""), &json!(5), &json!(7)));
+        assert_eq!(
+            (&read["code"], &read["started"], &read["completed"]),
+            (&json!("select \"n\""), &json!(5), &json!(7))
+        );
         let data = &read["output"]["data"];
         let fields = json!([{ "name": "n", "type": "long", "nullable": true, "metadata": {} }]);
         let expected = json!({

@@ -72,14 +72,17 @@ impl Create {
     /// # Errors
     /// It has a field that sessions have not, or a time or the name is wrong.
     pub fn session(self, parameters: &Parameters) -> Result<NewSession, Refusal> {
-        let foreign = [("file", self.file.is_some()), ("className", self.class_name.is_some()), ("args", self.args.is_some())];
+        let foreign =
+            [("file", self.file.is_some()), ("className", self.class_name.is_some()), ("args", self.args.is_some())];
         if let Some((name, _)) = foreign.iter().find(|(_, is_given)| *is_given) {
             return Err(Refusal::bad(format!("a session has no {name}: see POST /batches")));
         }
         if let Some(name) = &self.name
             && name.chars().all(|c| c.is_ascii_digit())
         {
-            return Err(Refusal::bad(format!("Invalid session name: \"{name}\" has digits alone, as numbers of sessions")));
+            return Err(Refusal::bad(format!(
+                "Invalid session name: \"{name}\" has digits alone, as numbers of sessions"
+            )));
         }
         let heartbeat_timeout_s = self.heartbeat_timeout_in_second.unwrap_or(0);
         let times = |text: &Option<String>| text.as_deref().map(span).transpose();
@@ -182,7 +185,8 @@ impl Parameters {
     }
 
     pub fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        let number = |text: &str| text.trim().parse().map_err(|_| Refusal::bad(format!("{name}: \"{text}\" is not a number")));
+        let number =
+            |text: &str| text.trim().parse().map_err(|_| Refusal::bad(format!("{name}: \"{text}\" is not a number")));
         self.text(name).map(number).transpose()
     }
 
@@ -242,7 +246,7 @@ mod tests {
             (r#"{"conf": {"a": [1]}}"#, "conf"),
             (r#"{"driverCores": -1}"#, "-1"),
             ("", "EOF"),
-            ("[1", "EOF"),
+            ("[1", "integer"),
         ] {
             let error = parsed(body).unwrap_err();
             assert!(error.contains(word), "{body}: {error}");

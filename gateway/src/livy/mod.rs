@@ -101,12 +101,7 @@ async fn list(State(services): State<Services>, Extension(by): Who, Query(asked)
     Ok(Json(json!({ "from": from, "total": total, "sessions": sessions })).into_response())
 }
 
-async fn create(
-    State(services): State<Services>,
-    Extension(by): Who,
-    Query(parameters): Asked,
-    body: Body,
-) -> Answer {
+async fn create(State(services): State<Services>, Extension(by): Who, Query(parameters): Asked, body: Body) -> Answer {
     let create: Create = asked::body(body).await?;
     let new = create.session(&Parameters(parameters))?;
     let view = services.interactive.create(&by, new).await.map_err(|error| {
@@ -171,12 +166,7 @@ async fn interrupt(State(services): State<Services>, Extension(by): Who, Path(id
     Ok(Json(json!({ "msg": "interrupted" })).into_response())
 }
 
-async fn complete(
-    State(services): State<Services>,
-    Extension(by): Who,
-    Path(id): Path<String>,
-    body: Body,
-) -> Answer {
+async fn complete(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>, body: Body) -> Answer {
     let Complete { code, cursor, .. } = asked::body(body).await?;
     let view = services.interactive.connect(&by, &key(&id))?;
     let candidates = completion::candidates(&services, &by, &view, &code, cursor).await;

@@ -17,10 +17,6 @@ impl Refusal {
         Refusal { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 
-    pub fn not_found(message: impl Into<String>) -> Self {
-        Refusal { status: StatusCode::NOT_FOUND, message: message.into() }
-    }
-
     pub fn too_large(message: impl Into<String>) -> Self {
         Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, message: message.into() }
     }

@@ -312,8 +312,9 @@ fn list(out: &mut String, items: &ArrayRef) {
 mod tests {
     use super::*;
     use arrow::array::{
-        BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int64Array,
-        ListArray, MapBuilder, NullArray, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, UInt64Array,
+        BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
+        Int64Array, ListArray, MapBuilder, NullArray, StringArray, StringBuilder, StructArray,
+        TimestampMicrosecondArray, UInt64Array,
     };
     use arrow::datatypes::Int32Type;
     use std::sync::Arc;
@@ -332,10 +333,8 @@ mod tests {
             map.append(true).unwrap();
         }
         let inner = Int64Array::from(vec![1, 2, 3]);
-        let record = StructArray::from(vec![(
-            Arc::new(Field::new("a", DataType::Int64, true)),
-            Arc::new(inner) as ArrayRef,
-        )]);
+        let record =
+            StructArray::from(vec![(Arc::new(Field::new("a", DataType::Int64, true)), Arc::new(inner) as ArrayRef)]);
         batch(vec![
             ("flag", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))),
             ("long", Arc::new(Int64Array::from(vec![i64::MIN, (1 << 53) + 1, i64::MAX]))),

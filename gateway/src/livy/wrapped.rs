@@ -339,7 +339,9 @@ mod tests {
     fn sql_of_notebooks_is_found() {
         let tail = ".toJSON(use_unicode=(sys.version_info.major > 2))";
         let python = |query: &str, rows: &str| {
-            format!("import sys\nfor yQeKOYBsFgLWWGWZJu3y in spark.sql(u\"\"\"{query} \"\"\"){tail}{rows}: print(yQeKOYBsFgLWWGWZJu3y)")
+            format!(
+                "import sys\nfor yQeKOYBsFgLWWGWZJu3y in spark.sql(u\"\"\"{query} \"\"\"){tail}{rows}: print(yQeKOYBsFgLWWGWZJu3y)"
+            )
         };
         for query in [
             "select 1",
@@ -356,7 +358,10 @@ mod tests {
             assert_eq!(found(Kind::SparkR, &code), (query.to_string(), Some(2_500), Shape::Array));
         }
         assert_eq!(found(Kind::PySpark, &python("select 1", ".collect()")).1, Some(u64::MAX));
-        assert_eq!(found(Kind::Spark, "sqlContext.sql(\"\"\"select 1\"\"\").toJSON.collect.foreach(println)").1, Some(u64::MAX));
+        assert_eq!(
+            found(Kind::Spark, "sqlContext.sql(\"\"\"select 1\"\"\").toJSON.collect.foreach(println)").1,
+            Some(u64::MAX)
+        );
         let code = "for (N in (jsonlite:::toJSON(collect(sql(sqlContext, \"select 1\"))))) {cat(N)}";
         assert_eq!(found(Kind::SparkR, code), ("select 1".to_string(), Some(u64::MAX), Shape::Array));
     }

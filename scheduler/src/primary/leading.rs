@@ -346,8 +346,7 @@ async fn assemble(
     let (options, tickets) = (config.sessions.options.clone(), files.tickets().clone());
     let (gate, of_submissions) = (statements.gate().clone(), statements.clone());
     let (settings, stopped) = (config.submissions, stop.clone());
-    let interactive =
-        Interactive::new(config.interactive, runs.clone(), sessions.clone(), &statements, stop.clone());
+    let interactive = Interactive::new(config.interactive, runs.clone(), sessions.clone(), &statements, stop.clone());
     let submissions = Submissions::new(settings, runs.clone(), of_submissions, driver, store, options, stopped);
     let services = Services {
         loads: Loads::new(statements.clone(), runs.clone()),

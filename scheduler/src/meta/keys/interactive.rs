@@ -109,11 +109,20 @@ pub enum Cut {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Output {
     /// The rows are under a key of their own.
-    Rows { cut: Option<Cut> },
+    Rows {
+        cut: Option<Cut>,
+    },
     /// The number of rows that were written is all that is known.
-    Wrote { rows: Option<u64> },
-    Text { text: String },
-    Failed { name: String, message: String },
+    Wrote {
+        rows: Option<u64>,
+    },
+    Text {
+        text: String,
+    },
+    Failed {
+        name: String,
+        message: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,7 +274,10 @@ mod tests {
             .map(|(key, value)| (key, String::from_utf8_lossy(&value.unwrap()).into_owned()))
             .collect();
         assert_eq!(written["interactive/next"], "4");
-        assert!(written["interactive/session/0000000003"].starts_with(r#"{"uid":"u","asked":{"kind":"shared","name":null,"#));
+        assert!(
+            written["interactive/session/0000000003"]
+                .starts_with(r#"{"uid":"u","asked":{"kind":"shared","name":null,"#)
+        );
         let expected = concat!(
             r#"{"code":"select 1","kind":"sql","work":{"sql":{"text":null,"rows":null,"shape":"table"}},"state":"available","#,
             r#""bytes":8,"started_ms":1,"completed_ms":2,"output":{"rows":{"cut":{"rows":1000}}}}"#

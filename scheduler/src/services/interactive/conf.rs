@@ -88,7 +88,9 @@ fn ignored_fields(asked: &Asked) -> Vec<&'static str> {
 fn why(name: &str) -> &'static str {
     match name {
         "jars" | "pyFiles" | "files" | "archives" => "this version runs SQL alone",
-        "spark.sql.shuffle.partitions" => "a stage has a task for each slot of the cluster, see windlass.tasks_per_slot",
+        "spark.sql.shuffle.partitions" => {
+            "a stage has a task for each slot of the cluster, see windlass.tasks_per_slot"
+        }
         "driverMemory" | "driverCores" | "executorMemory" | "executorCores" | "numExecutors" => ALL_SHARE,
         _ if name.starts_with("spark.driver.") || name.starts_with("spark.executor.") => ALL_SHARE,
         _ if name.starts_with("spark.dynamicAllocation.") => ALL_SHARE,
@@ -150,7 +152,9 @@ mod tests {
         ];
         assert_eq!(set, expected);
         assert_eq!(options.rows, Some(50));
-        for ignored in ["spark.sql.shuffle.partitions", "spark.executor.memory", "spark.ui.enabled", "numExecutors", "jars"] {
+        for ignored in
+            ["spark.sql.shuffle.partitions", "spark.executor.memory", "spark.ui.enabled", "numExecutors", "jars"]
+        {
             let line = options.log.iter().find(|line| line.starts_with(ignored)).unwrap();
             assert!(line.contains("is ignored: "), "{line}");
         }

@@ -161,11 +161,20 @@ pub struct StatementView {
 
 #[derive(Clone, Debug)]
 pub enum OutputView {
-    Rows { rows: Rows, cut: Option<Cut>, shape: Shape },
+    Rows {
+        rows: Rows,
+        cut: Option<Cut>,
+        shape: Shape,
+    },
     /// Its rows are not known: only that it took effect, and how many rows it wrote.
-    Wrote { rows: Option<u64> },
+    Wrote {
+        rows: Option<u64>,
+    },
     Text(String),
-    Failed { name: String, message: String },
+    Failed {
+        name: String,
+        message: String,
+    },
 }
 
 /// The interactive sessions of a cluster. Cheap to clone.
@@ -339,12 +348,7 @@ impl Interactive {
     ///
     /// # Errors
     /// The session has ended, or a limit is reached.
-    pub async fn run(
-        &self,
-        by: &Principal,
-        key: &Key,
-        new: NewStatement,
-    ) -> Result<StatementView, InteractiveError> {
+    pub async fn run(&self, by: &Principal, key: &Key, new: NewStatement) -> Result<StatementView, InteractiveError> {
         let (live, config) = (self.live(key)?, &self.shared.config);
         let bytes = new.code.len() as u64;
         if bytes > config.text_bytes {

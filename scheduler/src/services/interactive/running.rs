@@ -363,6 +363,7 @@ impl Running {
             for (number, state) in self.machine.statements() {
                 if state == StatementState::Cancelling
                     && let Some(statement) = shown.statements.get_mut(&number)
+                    && statement.state == StatementState::Running
                 {
                     statement.state = state;
                 }
@@ -462,9 +463,10 @@ impl Running {
         match (state, self.took_effect.get(&statement)) {
             (StatementState::Available, rows) => Output::Wrote { rows: rows.copied().flatten() },
             (StatementState::Cancelled, _) => failed("Cancelled", "the statement was cancelled"),
-            _ if self.finished.is_some() => {
-                failed("NotKept", "the statement has ended, and the metadata store did not take its output: run it again")
-            }
+            _ if self.finished.is_some() => failed(
+                "NotKept",
+                "the statement has ended, and the metadata store did not take its output: run it again",
+            ),
             _ => failed(
                 "Lost",
                 "the statement was under way when its primary ended, and its result is lost; if it was to change something, it did not: run it again",
