@@ -1,4 +1,4 @@
-//! Pure logic of Windlass: identifiers, failures, cluster membership, placement, jobs and stages, submissions, writes, files and blocks.
+//! Pure logic of Windlass: identifiers, failures, cluster membership, placement, jobs and stages, submissions, interactive sessions, writes, files and blocks.
 //!
 //! Nothing here knows tokio, protobuf, DataFusion, files, sockets or a clock. Time and randomness come in as arguments and
 //! every map is ordered, so a run is a function of its inputs: scenario tests and the simulation drive the same machines as production.
@@ -8,7 +8,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | words | `ids`, `time`, `dice`, `access`, `settings`, `failure`, `job`, `event` |
-//! | machines | `elastic`, `submissions`, `writes`, `wfs`, `worker`, `scheduler` |
+//! | machines | `elastic`, `submissions`, `interactive`, `writes`, `wfs`, `worker`, `scheduler` |
 
 pub mod access;
 mod dice;
@@ -16,6 +16,7 @@ pub mod elastic;
 pub mod event;
 pub mod failure;
 pub mod ids;
+pub mod interactive;
 pub mod job;
 pub mod scheduler;
 pub mod settings;

@@ -40,6 +40,8 @@ if [ "$what" = tests ]; then
     # A server of DynamoDB's API.
     need node nodejs
     need npm npm
+    # For the clients of Livy, one of which builds against Kerberos.
+    need krb5-config libkrb5-dev
     # For the networks of the chaos suite.
     need ip iproute2
 fi
@@ -102,6 +104,24 @@ if [ "$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$cache/dynalite/node_modules/d
     rm -rf "$cache/dynalite"
     mkdir -p "$cache/dynalite"
     npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$cache/dynalite" "dynalite@$dynalite" >&2
+fi
+
+# Clients of Livy, and the kernel of a notebook: they want other versions of packages than the tests.
+livy=$cache/livy
+requirements=$here/tests/data/livy-requirements.txt
+if ! cmp -s "$requirements" "$livy/requirements.txt" || ! "$livy/bin/python" -c '' 2>/dev/null; then
+    say "installing clients of Livy into $livy"
+    rm -rf "$livy"
+    python3 -m venv "$livy"
+    "$livy/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements"
+    cp "$requirements" "$livy/requirements.txt"
+fi
+livy_client=1.0.1
+if [ "$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$cache/livy-client/node_modules/livy-client/package.json" 2>/dev/null)" != "$livy_client" ]; then
+    say "installing livy-client $livy_client into $cache/livy-client"
+    rm -rf "$cache/livy-client"
+    mkdir -p "$cache/livy-client"
+    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$cache/livy-client" "livy-client@$livy_client" >&2
 fi
 
 # A second version of DuckDB, for what changed between the two: it cannot lie in the same environment.

@@ -1,12 +1,13 @@
-//! The HTTP faces of a primary: REST, metrics and WebHDFS. They translate requests to the scheduler's services, and know nothing below
+//! The HTTP faces of a primary: REST, metrics, Livy and WebHDFS. They translate requests to the scheduler's services, and know nothing below
 //! them.
 //!
 //! The modules, lowest first. Each imports from those before it and from none behind it:
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | faces | `webhdfs`, `standby`, `rest` |
+//! | faces | `webhdfs`, `livy`, `standby`, `rest` |
 
+mod livy;
 mod rest;
 mod standby;
 mod webhdfs;

@@ -9,6 +9,7 @@
 //! | `DELETE /api/v1/jobs/{id}` | cancels it |
 //! | `GET /metrics` | Prometheus text format 0.0.4 |
 //! | `/webhdfs/v1/…` | files, see [`crate::webhdfs`] |
+//! | `/sessions/…`, `/batches/…`, `/version` | sessions as Livy has them, see [`crate::livy`] |
 //!
 //! Errors are `{"error": {"kind": …, "message": …}}`.
 
@@ -37,10 +38,11 @@ pub(crate) fn router(services: Services) -> Router {
         error(
             StatusCode::NOT_FOUND,
             "not_found",
-            "there is nothing here: see /api/v1/cluster, /api/v1/jobs and /webhdfs/v1/",
+            "there is nothing here: see /api/v1/cluster, /api/v1/jobs, /sessions and /webhdfs/v1/",
         )
     };
     let webhdfs = crate::webhdfs::routes(services.files.clone());
+    let livy = crate::livy::routes(services.clone());
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
@@ -50,6 +52,7 @@ pub(crate) fn router(services: Services) -> Router {
         .fallback(nothing)
         .with_state(services)
         .merge(webhdfs)
+        .merge(livy)
 }
 
 fn error(status: StatusCode, kind: &str, message: &str) -> Response {

@@ -10,6 +10,8 @@ use windlass_client::{Client, Session};
 pub(crate) struct Processes {
     pub dir: tempfile::TempDir,
     pub url: String,
+    /// `http://host:port`.
+    pub rest: String,
     /// Process ids.
     pub executors: Vec<u64>,
 }
@@ -42,10 +44,10 @@ impl Processes {
         command.envs(environment.iter().copied());
         let output = succeed(command);
         let described: serde_json::Value = serde_json::from_str(&output).expect("the cluster is described");
-        let url = described["url"].as_str().expect("the cluster has an address").to_owned();
+        let [url, rest] = ["url", "rest"].map(|key| described[key].as_str().expect("it has an address").to_owned());
         let executors = described["executors"].as_array().expect("there are executors");
         let executors = executors.iter().map(|executor| executor["pid"].as_u64().expect("each has a pid")).collect();
-        Self { url, dir, executors }
+        Self { url, rest, dir, executors }
     }
 
     /// Kills an executor, like a machine that loses power.
@@ -105,6 +107,59 @@ impl Drop for Processes {
     }
 }
 
+/// A primary that is restarted with its first command line.
+pub(crate) struct Restarted {
+    command: Vec<String>,
+    pid: u32,
+    child: Option<std::process::Child>,
+}
+
+impl Restarted {
+    /// `address`: the address that the primary chose for itself.
+    pub fn new(pid: u32, address: &str) -> Self {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+        let command = command.split_terminator('\0').map(str::to_owned).collect();
+        let mut restarted = Self { command, pid, child: None };
+        restarted.serve("--listen", address.trim_start_matches("grpc://"));
+        restarted
+    }
+
+    /// Has it serve REST where it did before.
+    pub fn with_rest(mut self, address: &str) -> Self {
+        self.serve("--rest", address.trim_start_matches("http://"));
+        self
+    }
+
+    fn serve(&mut self, option: &str, address: &str) {
+        let at = self.command.iter().position(|word| word == option).expect("it was told where to serve");
+        self.command[at + 1] = address.to_owned();
+    }
+
+    pub fn restart(&mut self, signal: &str) {
+        let mut kill = Command::new("kill");
+        kill.args([signal, &self.pid.to_string()]);
+        succeed(kill);
+        if let Some(mut child) = self.child.take() {
+            child.wait().expect("it has ended");
+        }
+        wait_until_gone(self.pid);
+        let mut start = Command::new(&self.command[0]);
+        start.args(&self.command[1..]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let child = start.spawn().expect("it starts again");
+        self.pid = child.id();
+        self.child = Some(child);
+    }
+}
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Builds a `windlass` command without environment variables that name a cluster.
 pub(crate) fn windlass(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
@@ -158,7 +213,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace")
 }
 
-/// Folder of what `make data` installs.
+/// The folder of what `make data` installs.
 pub(crate) fn cache() -> PathBuf {
     let cache = std::env::var_os("WINDLASS_CACHE_DIR").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/windlass")));

@@ -48,6 +48,8 @@ mod fragments;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod livy;
+#[cfg(test)]
 mod meta_stores;
 #[cfg(test)]
 mod mysql;

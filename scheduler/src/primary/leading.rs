@@ -23,6 +23,7 @@ use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::services::catalog::Catalog as CatalogView;
 use crate::services::cluster::ClusterView;
 use crate::services::files::Files as FilesView;
+use crate::services::interactive::{Interactive, InteractiveConfig};
 use crate::services::jobs::Jobs;
 use crate::services::loads::Loads;
 use crate::services::runs::{Runs, RunsConfig};
@@ -73,6 +74,7 @@ pub struct ProcessConfig {
     pub statements: StatementConfig,
     pub runs: RunsConfig,
     pub submissions: SubmissionsConfig,
+    pub interactive: InteractiveConfig,
     pub files: WfsConfig,
     /// How long a ticket for blocks is valid.
     pub ticket: Duration,
@@ -106,6 +108,7 @@ impl ProcessConfig {
             statements: StatementConfig::default(),
             runs: RunsConfig::default(),
             submissions: SubmissionsConfig::default(),
+            interactive: InteractiveConfig::default(),
             files: WfsConfig::default(),
             ticket: Tickets::VALID,
             elastic: None,
@@ -343,10 +346,12 @@ async fn assemble(
     let (options, tickets) = (config.sessions.options.clone(), files.tickets().clone());
     let (gate, of_submissions) = (statements.gate().clone(), statements.clone());
     let (settings, stopped) = (config.submissions, stop.clone());
+    let interactive = Interactive::new(config.interactive, runs.clone(), sessions.clone(), &statements, stop.clone());
     let submissions = Submissions::new(settings, runs.clone(), of_submissions, driver, store, options, stopped);
     let services = Services {
         loads: Loads::new(statements.clone(), runs.clone()),
         submissions,
+        interactive,
         catalog: CatalogView::new(statements),
         files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone(), tickets, unique),
         runs,
@@ -363,6 +368,7 @@ async fn assemble(
         results.settled(LAST_RESULTS).await;
     }));
     services.submissions.resume().await?;
+    services.interactive.resume().await?;
     primary.sessions(registry);
     if let Some(elastic) = config.elastic.clone() {
         let (tasks, stop) = primary.background();

@@ -6,6 +6,7 @@
 //! | [`sessions`] | sessions of clients, and statements prepared in them |
 //! | [`loads`] | streams of batches that become rows of a table |
 //! | [`submissions`] | scripts that run without their client |
+//! | [`interactive`] | sessions whose statements and results outlive a primary |
 //! | [`jobs`] | ended and running jobs of the cluster |
 //! | [`catalog`] | catalogs, schemas and tables |
 //! | [`cluster`] | executors, and how many are wanted |
@@ -17,6 +18,7 @@
 pub mod catalog;
 pub mod cluster;
 pub mod files;
+pub mod interactive;
 pub mod jobs;
 mod leaders;
 pub mod loads;
@@ -38,6 +40,7 @@ pub struct Services {
     pub sessions: sessions::Sessions,
     pub loads: loads::Loads,
     pub submissions: submissions::Submissions,
+    pub interactive: interactive::Interactive,
     pub jobs: jobs::Jobs,
     pub catalog: catalog::Catalog,
     pub cluster: cluster::ClusterView,

@@ -146,6 +146,8 @@ pub struct Info {
     pub retention: Retention,
     /// Whether the sender counts the tries of the statement.
     pub is_counted: bool,
+    /// Maximum rows of a query that are wanted. `None`: all.
+    pub first_rows: Option<usize>,
 }
 
 impl Statements {

@@ -9,8 +9,8 @@ use crate::errors::{QueryError, explain};
 use crate::statements::catalog::Listings;
 use crate::statements::sessions::Session;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::dml::CopyTo;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,6 +96,10 @@ impl StatementRun<'_> {
     }
 
     pub(super) async fn query(self, plan: LogicalPlan) -> Result<Execution, QueryError> {
+        let plan = match self.info.first_rows {
+            Some(_) => LogicalPlanBuilder::from(plan).limit(0, self.info.first_rows)?.build()?,
+            None => plan,
+        };
         if metadata::reads_only_the_catalog(&plan) {
             return self.run_here(&plan).await;
         }

@@ -5,6 +5,7 @@ use crate::driver::{Driver, DriverConfig};
 use crate::files::Tickets;
 use crate::meta::{Entry, Leader, MemoryIds, MemoryStore, MetaError, MetaStore, Term, Transaction};
 use crate::services::cluster::ClusterView;
+use crate::services::interactive::{Interactive, InteractiveConfig};
 use crate::services::jobs::Jobs;
 use crate::services::loads::Loads;
 use crate::services::runs::{Runs, RunsConfig};
@@ -113,8 +114,11 @@ impl Bench {
         let tickets = Tickets::new(KeyRing::default(), Tickets::VALID);
         let wfs = Wfs::new(Arc::new(NoFiles), tokio::runtime::Handle::current(), None);
         let (config, of_runs) = (SubmissionsConfig::default(), runs.clone());
+        let sessions = Sessions::new(Arc::clone(&self.sessions), statements.clone());
+        let interactive = InteractiveConfig::default();
         Services {
-            sessions: Sessions::new(Arc::clone(&self.sessions), statements.clone()),
+            interactive: Interactive::new(interactive, runs.clone(), sessions.clone(), &statements, stop.clone()),
+            sessions,
             loads: Loads::new(statements.clone(), runs.clone()),
             submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new(), stop),
             catalog: services::catalog::Catalog::new(statements),

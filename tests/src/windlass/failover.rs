@@ -1,6 +1,6 @@
 //! Several primaries over a real etcd: one leads, and when it ends, the next one does.
 
-use crate::cluster::{run, succeed, wait_until_gone, windlass};
+use crate::cluster::{Restarted, run, succeed, windlass};
 use crate::etcd::Etcd;
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
@@ -67,48 +67,6 @@ impl Drop for Primaries {
             && !std::thread::panicking()
         {
             panic!("the cluster does not go down: {error}");
-        }
-    }
-}
-
-/// A primary that is restarted with its first command line.
-struct Restarted {
-    command: Vec<String>,
-    pid: u32,
-    child: Option<std::process::Child>,
-}
-
-impl Restarted {
-    /// `address`: the address that the primary chose for itself.
-    fn new(pid: u32, address: &str) -> Self {
-        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
-        let mut command: Vec<String> = command.split_terminator('\0').map(str::to_owned).collect();
-        let listen = command.iter().position(|word| word == "--listen").expect("it was told where to listen");
-        command[listen + 1] = address.trim_start_matches("grpc://").to_owned();
-        Self { command, pid, child: None }
-    }
-
-    fn restart(&mut self, signal: &str) {
-        let mut kill = Command::new("kill");
-        kill.args([signal, &self.pid.to_string()]);
-        succeed(kill);
-        if let Some(mut child) = self.child.take() {
-            child.wait().expect("it has ended");
-        }
-        wait_until_gone(self.pid);
-        let mut start = Command::new(&self.command[0]);
-        start.args(&self.command[1..]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let child = start.spawn().expect("it starts again");
-        self.pid = child.id();
-        self.child = Some(child);
-    }
-}
-
-impl Drop for Restarted {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `cluster/` | the secret that passes are signed with |
 //! | `counter/` | numbers that only grow |
 //! | `garbage/` | folders to remove |
+//! | `interactive/` | interactive sessions, their statements and results |
 //! | `job/` | ended jobs |
 //! | `outcome/` | statements that have taken effect |
 //! | `secret/` | credentials that tables name |
@@ -25,6 +26,7 @@ pub(crate) mod cluster;
 pub(crate) mod counters;
 pub(crate) mod files;
 pub(crate) mod garbage;
+pub(crate) mod interactive;
 pub(crate) mod jobs;
 pub(crate) mod maintenance;
 pub(crate) mod outcomes;

@@ -254,6 +254,7 @@ impl Running {
             started: Some(Arc::new(move |_| planned.notify_one())),
             retention: Retention::User,
             is_counted: true,
+            first_rows: None,
         };
         let run = self.shared.runs.attach(&session.user, session, Ask::sql(text), info, None);
         async move { Done::Ran(run.ended().await.map(drop)) }.boxed()
