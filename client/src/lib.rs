@@ -74,7 +74,9 @@ pub fn connectors() -> std::result::Result<connector::Registry, Box<dyn std::err
     #[cfg(feature = "mysql")]
     let registry = registry.with(std::sync::Arc::new(windlass_connectors::mysql::Mysql::default()))?;
     #[cfg(feature = "dynamodb")]
-    let registry = registry.with(std::sync::Arc::new(windlass_connectors::dynamodb::DynamoDb::default()))?;
+    let registry = registry
+        .with(std::sync::Arc::new(windlass_connectors::dynamodb::DynamoDb::default()))?
+        .with_format(std::sync::Arc::new(windlass_connectors::dynamodb::DynamoDbJson))?;
     #[cfg(feature = "redshift")]
     let registry = registry.with(std::sync::Arc::new(windlass_connectors::redshift::Redshift::default()))?;
     Ok(registry)

@@ -314,11 +314,12 @@ impl PhysicalExtensionCodec for WindlassCodec {
         let node = Node::of(buf)?;
         let decode_context = PhysicalPlanDecodeContext::new(context, self);
         let decoder = Decoder { context: &decode_context, converter };
+        let config = context.session_config();
         match node.operator {
             Some(Operator::ExchangeRead(node)) => decoder.exchange_read(node),
-            Some(Operator::ConnectorScan(node)) => Ok(Arc::new(node.decoded(context.session_config())?)),
+            Some(Operator::ConnectorScan(node)) => Ok(Arc::new(node.decoded(config)?)),
             Some(Operator::ConnectorSink(node)) => {
-                Ok(Arc::new(SinkExec::new(input(inputs, 0)?, node.decoded(context.session_config())?)))
+                Ok(Arc::new(SinkExec::new(input(inputs, 0)?, node.decoded(config)?)))
             }
             Some(Operator::Repeat(_)) => Ok(Arc::new(RepeatExec::try_new(input(inputs, 0)?)?)),
             Some(Operator::Forget(_)) => Ok(Arc::new(ForgetExec::new(input(inputs, 0)?))),
@@ -346,15 +347,15 @@ impl PhysicalExtensionCodec for WindlassCodec {
                     .with_fetch(node.fetch.map(|n| n as usize));
                 Ok(Arc::new(sort))
             }
-            Some(Operator::Window(node)) => Lost::Window(node.flags).restore(&input(inputs, 0)?),
+            Some(Operator::Window(node)) => Lost::Window(node.flags).restore(&input(inputs, 0)?, config),
             Some(Operator::Leaf(LeafNode { kind, bytes })) => {
-                Lost::Leaf(LostOfLeaf { encodable: None, kind, bytes }).restore(&input(inputs, 0)?)
+                Lost::Leaf(LostOfLeaf { encodable: None, kind, bytes }).restore(&input(inputs, 0)?, config)
             }
-            Some(Operator::EmptySets(sets)) => Lost::EmptySets(sets).restore(&input(inputs, 0)?),
+            Some(Operator::EmptySets(sets)) => Lost::EmptySets(sets).restore(&input(inputs, 0)?, config),
             Some(Operator::Orderings(node)) => {
                 let input = input(inputs, 0)?;
                 let orderings = node.orderings.into_iter().map(|ordering| decoder.ordering(ordering, &input.schema()));
-                Lost::Orderings(orderings.collect::<Result<_>>()?).restore(&input)
+                Lost::Orderings(orderings.collect::<Result<_>>()?).restore(&input, config)
             }
             Some(Operator::PartitionedTopK(node)) => {
                 let input = input(inputs, 0)?;

@@ -13,6 +13,7 @@ use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use datafusion::prelude::SessionConfig;
 use std::fmt;
 use std::sync::Arc;
 
@@ -82,11 +83,15 @@ impl Lost {
         Ok(window_flags(plan)?.map(Self::Window).into_iter().collect())
     }
 
-    /// Restores this part in `plan`, which was encoded without it.
-    pub(crate) fn restore(self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    /// Restores this part in `plan`, which was encoded without it. `config`: of the task.
+    pub(crate) fn restore(
+        self,
+        plan: &Arc<dyn ExecutionPlan>,
+        config: &SessionConfig,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         match self {
             Self::Window(flags) => restore_window(plan, &flags),
-            Self::Leaf(LostOfLeaf { kind, bytes, .. }) => restored(&kind, &bytes, plan),
+            Self::Leaf(LostOfLeaf { kind, bytes, .. }) => restored(&kind, &bytes, plan, config),
             Self::Orderings(orderings) => {
                 let Some(series) = plan.downcast_ref::<LazyMemoryExec>() else {
                     return internal_err!("{} is not a generated series", plan.name());

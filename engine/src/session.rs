@@ -3,6 +3,7 @@
 use crate::aggregates;
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
+use crate::connector::Registry;
 use crate::connector::copy_files::COPY_FILES;
 use crate::constants::bounded;
 use crate::copy_files::CopyFilesFunction;
@@ -15,10 +16,12 @@ use crate::right::key_columns::KeysAsColumns;
 use crate::right::numbers::{self, GuardedConditions, Numbers, NumbersPlanner};
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
+use crate::text_files::lines::LineFilesFactory;
 use datafusion::catalog::{CatalogProviderList, TableFunction};
 use datafusion::common::Result;
 use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
 use datafusion::datasource::file_format::FileFormatFactory;
+use datafusion::datasource::provider::DefaultTableFactory;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -65,11 +68,12 @@ pub fn session_state(
     catalogs: Option<Arc<dyn CatalogProviderList>>,
 ) -> SessionState {
     let functions = Functions::all();
+    let connectors = Registry::of(&config);
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        .with_file_formats(file_formats())
+        .with_file_formats(file_formats(&connectors))
         .with_table_function_list(table_functions())
         .with_scalar_functions(functions.scalar.clone())
         .with_aggregate_functions(functions.aggregate.clone())
@@ -80,6 +84,9 @@ pub fn session_state(
         .with_query_planner(right::planner())
         .with_expr_planners(expr_planners())
         .with_relation_planners(vec![Arc::new(interrupt::Relations)]);
+    for format in connectors.formats() {
+        builder = builder.with_table_factory(format.name().to_string(), Arc::new(DefaultTableFactory::new()));
+    }
     if let Some(catalogs) = catalogs {
         builder = builder.with_catalog_list(catalogs);
     }
@@ -140,8 +147,8 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 }
 
 /// DataFusion's formats, with a sink for Arrow files that executors can run, readers of text files that change no value, and Parquet files whose metadata is
-/// checked.
-fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
+/// checked; and those that connectors know.
+fn file_formats(connectors: &Registry) -> Vec<Arc<dyn FileFormatFactory>> {
     let ours: [Arc<dyn FileFormatFactory>; 4] = [
         Arc::new(ArrowFilesFactory),
         Arc::new(CsvFilesFactory),
@@ -151,6 +158,7 @@ fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
     let mut formats = SessionStateDefaults::default_file_formats();
     formats.retain(|format| ours.iter().all(|other| format.get_ext() != other.get_ext()));
     formats.extend(ours);
+    formats.extend(connectors.formats().map(|format| Arc::new(LineFilesFactory(Arc::clone(format))) as Arc<_>));
     formats
 }
 

@@ -1,6 +1,7 @@
 """A server of AWS's APIs of its own on a free port of 127.0.0.1: prints its URL and serves until its
-input ends. Each line of its input is a command, {"call": "PutItem", "body": {…}}, for DynamoDB, and
-has one line as its answer: {"status": 200, "body": {…}}."""
+input ends. Each line of its input is a command and has one line as its answer: {"call": "PutItem",
+"body": {…}}, for DynamoDB, is answered by {"status": 200, "body": {…}}, and {"bucket": "lake"} makes
+a bucket of S3."""
 
 import json
 import os
@@ -34,8 +35,16 @@ def call(operation, body):
         return {"status": error.code, "body": json.loads(error.read() or b"{}")}
 
 
+def bucket(name):
+    request = urllib.request.Request(f"{url}/{name}", method="PUT")
+    request.add_header("Authorization", HEADERS["Authorization"].replace("eu-central-1/dynamodb", "us-east-1/s3"))
+    with urllib.request.urlopen(request) as answer:
+        return {"status": answer.status, "body": {}}
+
+
 for line in sys.stdin:
     command = json.loads(line)
-    print(json.dumps(call(command["call"], command["body"])), flush=True)
+    answer = bucket(command["bucket"]) if "bucket" in command else call(command["call"], command["body"])
+    print(json.dumps(answer), flush=True)
 # Its threads would wait for the connections that clients keep.
 os._exit(0)

@@ -9,18 +9,19 @@
 //! | STRUCT | M; what has no field is passed over |
 //! | list | L, SS, NS, BS |
 //!
-//! A missing attribute and NULL are NULL. All else is an error that names the item, or NULL with `mismatch 'null'`.
+//! A missing attribute and NULL are NULL. All else is an error, or NULL with `mismatch 'null'`.
 
 use super::number::Number;
-use super::value::{Item, View, shown_key};
+use super::value::{Item, View};
 use datafusion::arrow::array::{
     Array, ArrayRef, BinaryBuilder, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, Int64Array,
     ListArray, NullArray, RecordBatch, RecordBatchOptions, StringBuilder, StructArray, UInt64Array, new_null_array,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::{Result, plan_err};
+use std::fmt;
 use std::sync::Arc;
 
 /// Whether attributes can be read as columns of this type, and written from them.
@@ -43,6 +44,19 @@ pub(super) fn is_known(kind: &DataType) -> bool {
     }
 }
 
+/// Refuses columns of other types.
+pub(super) fn check_known(columns: &Schema) -> Result<()> {
+    match columns.fields().iter().find(|field| !is_known(field.data_type())) {
+        Some(field) => plan_err!(
+            "the column {} is {}, for which DynamoDB has no type: use VARCHAR, a number, BOOLEAN, BINARY, a date or a time, or structs and \
+             lists of these",
+            field.name(),
+            field.data_type()
+        ),
+        None => Ok(()),
+    }
+}
+
 /// Types whose values are texts of ISO 8601 in DynamoDB.
 pub(super) fn is_written_out(kind: &DataType) -> bool {
     matches!(kind, DataType::Date32 | DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(..))
@@ -56,11 +70,7 @@ pub(super) fn is_text(kind: &DataType) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Decoder {
     pub schema: SchemaRef,
-    /// Key attributes, which errors name.
-    pub keys: Vec<String>,
     pub misfits_are_null: bool,
-    /// Where the items are from.
-    pub server: String,
 }
 
 /// A value somewhere in an item.
@@ -71,44 +81,47 @@ struct Cell<'a> {
     value: View<'a>,
 }
 
-/// A value that its column does not take.
-struct Misfit {
-    row: usize,
+/// A value that its column does not take. Its display form begins with the attribute.
+#[derive(Debug)]
+pub(super) struct Misfit {
+    /// Position of its item.
+    pub row: usize,
     path: String,
     what: String,
+    /// Whether it could be NULL instead.
+    pub may_be_null: bool,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the attribute {} {}", self.path, self.what)
+    }
 }
 
 impl Decoder {
     /// # Errors
     /// An attribute is of another type than its column, or a column that is NOT NULL is missing.
-    pub fn batch(&self, items: &[Item]) -> Result<RecordBatch> {
-        let columns = self.schema.fields().iter().map(|field| self.column(field, items)).collect::<Result<Vec<_>>>()?;
+    pub fn batch(&self, items: &[Item]) -> Result<RecordBatch, Misfit> {
+        let columns = self.schema.fields().iter().map(|field| self.column(field, items));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(items.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(|error| Misfit {
+            row: 0,
+            path: self.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", "),
+            what: format!("cannot be read: {error}"),
+            may_be_null: false,
+        })
     }
 
-    fn column(&self, field: &FieldRef, items: &[Item]) -> Result<ArrayRef> {
+    fn column(&self, field: &FieldRef, items: &[Item]) -> Result<ArrayRef, Misfit> {
         let attributes = items.iter().map(|item| View::attribute(item, field.name()));
         let cells: Vec<Cell<'_>> = attributes.enumerate().map(|(row, value)| Cell { row, value }).collect();
-        let named = |misfit: Misfit| {
-            exec_datafusion_err!(
-                "{}, item {}: the attribute {} {}",
-                self.server,
-                shown_key(&self.keys, &items[misfit.row]),
-                misfit.path,
-                misfit.what
-            )
-        };
-        let array = self.array(field.data_type(), &cells, field.name()).map_err(named)?;
+        let array = self.array(field.data_type(), &cells, field.name())?;
         if !field.is_nullable()
             && let Some(row) = array.logical_nulls().and_then(|nulls| nulls.iter().position(|is_valid| !is_valid))
         {
-            return exec_err!(
-                "{}, item {}: the attribute {} is missing or NULL, and the column is NOT NULL",
-                self.server,
-                shown_key(&self.keys, &items[row]),
-                field.name()
-            );
+            let (path, what) = (field.name().clone(), "is missing or NULL, and the column is NOT NULL".to_string());
+            return Err(Misfit { row, path, what, may_be_null: false });
         }
         Ok(array)
     }
@@ -233,7 +246,7 @@ impl Decoder {
             return Ok(values);
         }
         let options = CastOptions { safe: true, ..CastOptions::default() };
-        let failed = |row: usize, what: String| Misfit { row, path: path.to_string(), what };
+        let failed = |row: usize, what: String| Misfit { row, path: path.to_string(), what, may_be_null: false };
         let first = || cells.first().map_or(0, |cell| cell.row);
         let cast = cast_with_options(&values, kind, &options);
         let cast = cast.map_err(|error| failed(first(), format!("cannot be read: {error}")))?;
@@ -255,27 +268,20 @@ fn misfit(cell: &Cell<'_>, path: &str, kind: &DataType) -> Misfit {
         View::Map(_) => "STRUCT or VARCHAR, which is its JSON",
         _ => "VARCHAR, which takes any type",
     };
-    let what = format!(
-        "is {of} {shown}, which does not fit the column's type {kind}: declare the column {declare}, or set mismatch 'null'"
-    );
-    Misfit { row: cell.row, path: path.to_string(), what }
+    let what = format!("is {of} {shown}, which does not fit the column's type {kind}: declare the column {declare}");
+    Misfit { row: cell.row, path: path.to_string(), what, may_be_null: true }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use aws_sdk_dynamodb::types::AttributeValue;
-    use datafusion::arrow::datatypes::{Field, Schema, TimeUnit};
+    use datafusion::arrow::datatypes::{Field, TimeUnit};
     use datafusion::arrow::util::pretty::pretty_format_batches;
     use std::collections::HashMap;
 
     fn decoder(fields: Vec<Field>, misfits_are_null: bool) -> Decoder {
-        Decoder {
-            schema: Arc::new(Schema::new(fields)),
-            keys: vec!["id".to_string()],
-            misfits_are_null,
-            server: "the table t".to_string(),
-        }
+        Decoder { schema: Arc::new(Schema::new(fields)), misfits_are_null }
     }
 
     fn item(attributes: &[(&str, AttributeValue)]) -> Item {
@@ -336,8 +342,9 @@ mod tests {
             let items =
                 [item(&[("id", n("1")), ("v", AttributeValue::Null(true))]), item(&[("id", n("2")), ("v", value)])];
             let fields = || vec![Field::new("id", DataType::Int64, false), Field::new("v", kind.clone(), true)];
-            let error = decoder(fields(), false).batch(&items).unwrap_err().to_string();
-            assert!(error.contains(words) && error.contains("item id = 2") && error.contains("declare"), "{error}");
+            let misfit = decoder(fields(), false).batch(&items).unwrap_err();
+            let error = misfit.to_string();
+            assert!(error.contains(words) && misfit.row == 1 && error.contains("declare"), "{error}");
             let batch = decoder(fields(), true).batch(&items).unwrap();
             assert_eq!(batch.column(1).null_count(), 2, "{kind}");
         }

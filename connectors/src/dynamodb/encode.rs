@@ -216,8 +216,7 @@ mod tests {
         ]);
         let items = items(&written).unwrap();
         assert!(!items[1].contains_key("i") && !items[1].contains_key("s") && items[0]["l"].is_l());
-        let decoder =
-            Decoder { schema: written.schema(), keys: vec!["id".into()], misfits_are_null: false, server: "t".into() };
+        let decoder = Decoder { schema: written.schema(), misfits_are_null: false };
         assert_eq!(decoder.batch(&items).unwrap(), written);
     }
 

@@ -12,13 +12,16 @@
 //! | `condition`, `filter`, `plan` | conditions, and the keys and indexes that they lead to |
 //! | `scan`, `pace` | reading, at a share of the table's capacity |
 //! | `sink`, `encode` | writing |
+//! | `json`, `files` | items as text, and files of them |
 
 mod condition;
 mod decode;
 mod described;
 mod encode;
 mod error;
+mod files;
 mod filter;
+mod json;
 mod number;
 mod pace;
 mod plan;
@@ -36,6 +39,7 @@ use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::metrics::Count;
 use described::Described;
+pub use files::DynamoDbJson;
 use filter::{Columns, taken};
 use plan::{Ask, Of, Piece, Segment, Wanted};
 use prost::Message;
@@ -149,14 +153,7 @@ impl Connector for DynamoDb {
             }
             None => found(&self.clients.of(&settings).await?).await?,
         };
-        if let Some(field) = schema.fields().iter().find(|field| !decode::is_known(field.data_type())) {
-            return plan_err!(
-                "the column {} is {}, for which DynamoDB has no type: use VARCHAR, a number, BOOLEAN, BINARY, a date or a time, or \
-                 structs and lists of these",
-                field.name(),
-                field.data_type()
-            );
-        }
+        decode::check_known(&schema)?;
         let clients = self.clients.clone();
         Ok(Arc::new(DynamoTable { spec, settings, schema, clients, target: request.target }))
     }

@@ -129,6 +129,11 @@ impl Sample {
         }
     }
 
+    /// All attributes by name.
+    pub fn columns(&self) -> Vec<Field> {
+        self.0.iter().map(|(name, seen)| Field::new(name, seen.kind(), true)).collect()
+    }
+
     /// Keys are first, and never missing.
     pub fn schema(&self, table: &Described) -> SchemaRef {
         let key = |key: &Key| {
@@ -139,8 +144,7 @@ impl Sample {
             };
             Field::new(&key.name, kind, false)
         };
-        let others = self.0.iter().filter(|(name, _)| table.keys.find(name).is_none());
-        let others = others.map(|(name, seen)| Field::new(name, seen.kind(), true));
+        let others = self.columns().into_iter().filter(|field| table.keys.find(field.name()).is_none());
         Arc::new(Schema::new(table.keys.all().map(key).chain(others).collect::<Vec<_>>()))
     }
 }

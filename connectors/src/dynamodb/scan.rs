@@ -6,13 +6,13 @@ use super::decode::Decoder;
 use super::pace::Pace;
 use super::plan::{Ask, Of, Piece};
 use super::settings::{Clients, Dynamo, Settings};
-use super::value::Item;
+use super::value::{Item, shown_key};
 use crate::aws::{Patience, Trouble};
 use aws_sdk_dynamodb::types::{AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, Select};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
-use datafusion::common::{DataFusionError, Result, Statistics, internal_datafusion_err};
+use datafusion::common::{DataFusionError, Result, Statistics, exec_datafusion_err, internal_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::{Count, MetricBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -81,26 +81,54 @@ impl Scan for DynamoScan {
         let piece = Piece::decode(split.payload.clone());
         let piece = piece.map_err(|error| internal_datafusion_err!("a split cannot be decoded: {error}"))?;
         let settings = Arc::new(Settings::of(&self.table)?);
-        let decoder = Decoder {
-            schema: self.schema(),
+        let batches = Batches {
+            decoder: Decoder { schema: self.schema(), misfits_are_null: settings.misfits_are_null },
             keys: self.ask.keys.clone(),
-            misfits_are_null: settings.misfits_are_null,
             server: settings.server(),
+            most: task.context.session_config().batch_size().max(1),
         };
         let requests = MetricBuilder::new(&task.metrics).counter("requests", task.partition);
-        let most = task.context.session_config().batch_size().max(1);
         let (ask, clients) = (self.ask.clone(), self.clients.clone());
         let opened = async move {
             let dynamo = clients.of(&settings).await?;
             Ok::<_, DataFusionError>(Reader::new(dynamo, ask, piece, requests).pages())
         };
-        let batches = stream::once(opened).try_flatten().flat_map(move |page| {
+        let rows = stream::once(opened).try_flatten().flat_map(move |page| {
             stream::iter(match page {
-                Ok(page) => page.batches(&decoder, most),
+                Ok(page) => batches.of(&page),
                 Err(error) => vec![Err(error)],
             })
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    }
+}
+
+/// Makes batches of pages.
+struct Batches {
+    decoder: Decoder,
+    /// Key attributes, which errors name.
+    keys: Vec<String>,
+    /// Where the items are from.
+    server: String,
+    /// Rows of a batch, at most.
+    most: usize,
+}
+
+impl Batches {
+    fn of(&self, page: &Page) -> Vec<Result<RecordBatch>> {
+        let counted = |rows: usize| {
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&self.decoder.schema), vec![], &options)?)
+        };
+        let of_counts = (0..page.count).step_by(self.most).map(|start| counted(self.most.min(page.count - start)));
+        of_counts.chain(page.items.chunks(self.most).map(|items| self.of_items(items))).collect()
+    }
+
+    fn of_items(&self, items: &[Item]) -> Result<RecordBatch> {
+        self.decoder.batch(items).map_err(|misfit| {
+            let or = if misfit.may_be_null { ", or set mismatch 'null'" } else { "" };
+            exec_datafusion_err!("{}, item {}: {misfit}{or}", self.server, shown_key(&self.keys, &items[misfit.row]))
+        })
     }
 }
 
@@ -114,18 +142,6 @@ pub(super) struct Page {
     looked_at: u32,
     /// Capacity units.
     units: f64,
-}
-
-impl Page {
-    /// At most `most` rows in each.
-    fn batches(self, decoder: &Decoder, most: usize) -> Vec<Result<RecordBatch>> {
-        let counted = |rows: usize| {
-            let options = RecordBatchOptions::new().with_row_count(Some(rows));
-            Ok(RecordBatch::try_new_with_options(Arc::clone(&decoder.schema), vec![], &options)?)
-        };
-        let of_counts = (0..self.count).step_by(most).map(|start| counted(most.min(self.count - start)));
-        of_counts.chain(self.items.chunks(most).map(|items| decoder.batch(items))).collect()
-    }
 }
 
 /// A split that is being read.

@@ -142,7 +142,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn quote(text: &str, json: &mut String) {
+/// Appends a text of JSON.
+pub(super) fn quote(text: &str, json: &mut String) {
     json.push('"');
     for character in text.chars() {
         match character {

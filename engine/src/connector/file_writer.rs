@@ -1,10 +1,12 @@
 //! Writers of files, and their encodings. DataFusion's encoding loses some of their options; these travel beside it.
 
+use super::Registry;
 use crate::arrow_files::ArrowSink;
 use crate::file_formats::{planned_sink, unused_session};
 use crate::partitions::Folders;
 use crate::place::Place;
 use crate::text_files::csv::CsvFilesSink;
+use crate::text_files::lines::LineFilesSink;
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::Schema;
 use datafusion::common::config::TableParquetOptions;
@@ -41,6 +43,9 @@ pub(super) struct FileWriter {
     /// The byte that begins comments in CSV files.
     #[prost(uint32, optional, tag = "5")]
     comment: Option<u32>,
+    /// The kind of lines, of files of a kind that a connector knows. The format is then that of JSON lines.
+    #[prost(string, optional, tag = "6")]
+    lines: Option<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -75,9 +80,12 @@ impl FileWriter {
         }
         let empty = Arc::new(EmptyExec::new(sink.input().schema()));
         let csv = sink.sink().downcast_ref::<CsvFilesSink>();
-        let template: Arc<dyn ExecutionPlan> = match csv {
-            Some(csv) => Arc::new(DataSinkExec::new(empty, Arc::new(csv.plain()), sink.sort_order().clone())),
-            None => Arc::new(sink.clone())
+        let lines = sink.sink().downcast_ref::<LineFilesSink>();
+        let order = || sink.sort_order().clone();
+        let template: Arc<dyn ExecutionPlan> = match (csv, lines) {
+            (Some(csv), _) => Arc::new(DataSinkExec::new(empty, Arc::new(csv.plain()), order())),
+            (_, Some(lines)) => Arc::new(DataSinkExec::new(empty, Arc::new(lines.plain()), order())),
+            (None, None) => Arc::new(sink.clone())
                 .replace_children(vec![empty], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?,
         };
         let codec = DefaultPhysicalExtensionCodec {};
@@ -90,10 +98,12 @@ impl FileWriter {
             encoded.compression_level = options.compression_level;
             encoded.times = Some(TimeFormats::of(&options.writer_options));
         }
-        if let Some(json) = sink.sink().downcast_ref::<JsonSink>() {
-            encoded.name_compression(json.writer_options().compression.into())?;
-            encoded.compression_level = json.writer_options().compression_level;
+        let json = sink.sink().downcast_ref::<JsonSink>().map(JsonSink::writer_options);
+        if let Some(options) = json.or(lines.map(|lines| &lines.options)) {
+            encoded.name_compression(options.compression.into())?;
+            encoded.compression_level = options.compression_level;
         }
+        encoded.lines = lines.map(|lines| lines.format.name().to_string());
         Ok(encoded)
     }
 
@@ -208,7 +218,11 @@ impl FileWriter {
                 let options = json.sink.as_ref().and_then(|sink| sink.writer_options.as_ref());
                 let mut options = JsonWriterOptions::try_from(options.ok_or_else(no_options)?)?;
                 options.compression_level = self.compression_level;
-                DataSink::write_all(&JsonSink::new(config, options), rows, context).await
+                let Some(lines) = &self.lines else {
+                    return DataSink::write_all(&JsonSink::new(config, options), rows, context).await;
+                };
+                let format = Registry::of(context.session_config()).require_format(lines)?;
+                DataSink::write_all(&LineFilesSink { config, options, format }, rows, context).await
             }
             Some(PhysicalPlanType::ParquetSink(parquet)) => {
                 let options = parquet.sink.as_ref().and_then(|sink| sink.parquet_options.as_ref());

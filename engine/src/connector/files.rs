@@ -1,10 +1,12 @@
 //! Scans of files as leaves of plans. DataFusion reads and encodes them, wrapped in our readers ([`crate::scan`]). This module answers the questions of
 //! planning, and restores what that encoding loses.
 
+use super::Registry;
 use super::leaves::{Leaf, LostOfLeaf};
 use crate::task;
 use crate::text_files::csv::{CsvReading, CsvScan};
 use crate::text_files::json::JsonScan;
+use crate::text_files::lines::LineScan;
 use crate::versions::Told;
 use arrow::compute::SortOptions;
 use datafusion::common::parsers::CompressionTypeVariant;
@@ -18,6 +20,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, Partitioning, SortOrderPushdownResult};
+use datafusion::prelude::SessionConfig;
 use prost::Message;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -46,6 +49,9 @@ struct ScanOptions {
     /// The order in which a top-k reads row groups of Parquet files.
     #[prost(message, repeated, tag = "5")]
     order: Vec<SortColumn>,
+    /// The kind of lines, if the files are of a kind that a connector knows.
+    #[prost(string, optional, tag = "6")]
+    lines: Option<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -129,21 +135,26 @@ impl Leaf for FileScanConfig {
     }
 }
 
-/// Restores the lost options of `plan` from these bytes.
-pub(super) fn restored(bytes: &[u8], plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// Restores the lost options of `plan` from these bytes. `config`: of the task, with the connectors of this process.
+pub(super) fn restored(
+    bytes: &[u8],
+    plan: &Arc<dyn ExecutionPlan>,
+    config: &SessionConfig,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let options =
         ScanOptions::decode(bytes).map_err(|e| internal_datafusion_err!("options of a scan cannot be decoded: {e}"))?;
     match plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref()) {
-        Some(config) => options.restore(config),
+        Some(scan) => options.restore(scan, &Registry::of(config)),
         None => internal_err!("{} is not a scan of files", plan.name()),
     }
 }
 
 /// DataFusion's scan in place of one of ours, which [`ScanOptions`] restores.
 fn encodable(config: &FileScanConfig) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let source = match (csv(config), json(config)) {
-        (Some(csv), _) => csv.plain()?.0,
-        (_, Some(json)) => json.plain()?,
+    let source = match (csv(config), json(config), lines(config)) {
+        (Some(csv), _, _) => csv.plain()?.0,
+        (_, Some(json), _) => json.plain()?,
+        (_, _, Some(lines)) => lines.plain()?,
         _ => return Ok(None),
     };
     Ok(Some(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(source).build())))
@@ -159,12 +170,13 @@ impl ScanOptions {
             },
             csv: csv(config).map(|csv| Ok::<_, DataFusionError>(csv.plain()?.1)).transpose()?,
             json: json(config).map(|json| JsonReading { array: json.is_array() }),
+            lines: lines(config).map(|lines| lines.format().name().to_string()),
             e_tags: e_tags(config),
             order: row_group_order(config).map(|order| order.iter().map(SortColumn::of).collect()).unwrap_or_default(),
         })
     }
 
-    fn restore(self, config: &FileScanConfig) -> Result<Arc<dyn ExecutionPlan>> {
+    fn restore(self, config: &FileScanConfig, connectors: &Registry) -> Result<Arc<dyn ExecutionPlan>> {
         let compression = FileCompressionType::from_str(&self.compression)?;
         let mut builder = FileScanConfigBuilder::from(config.clone()).with_file_compression_type(compression);
         if let (Some(csv), Some(reading)) = (config.file_source.downcast_ref::<CsvSource>(), self.csv) {
@@ -172,6 +184,10 @@ impl ScanOptions {
         }
         if let (Some(json), Some(reading)) = (config.file_source.downcast_ref::<JsonSource>(), self.json) {
             builder = builder.with_source(Arc::new(JsonScan::of_plain(json, reading.array)));
+        }
+        if let (Some(json), Some(format)) = (config.file_source.downcast_ref::<JsonSource>(), self.lines) {
+            let format = connectors.require_format(&format)?;
+            builder = builder.with_source(Arc::new(LineScan::of_plain(json, format)));
         }
         if !self.e_tags.is_empty() {
             builder = builder.with_file_groups(tagged(config.file_groups.clone(), self.e_tags)?);
@@ -280,5 +296,9 @@ fn csv(config: &FileScanConfig) -> Option<&CsvScan> {
 }
 
 fn json(config: &FileScanConfig) -> Option<&JsonScan> {
+    config.file_source.downcast_ref()
+}
+
+fn lines(config: &FileScanConfig) -> Option<&LineScan> {
     config.file_source.downcast_ref()
 }

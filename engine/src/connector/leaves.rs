@@ -13,6 +13,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::{DataSource, DataSourceExec};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
 use std::sync::Arc;
 use windlass_core::job::Preference;
 
@@ -73,9 +74,14 @@ pub(crate) fn leaf(plan: &Arc<dyn ExecutionPlan>) -> Option<&dyn Leaf> {
 }
 
 /// Restores the lost parts of `plan`, a leaf, from these bytes.
-pub(crate) fn restored(kind: &str, bytes: &[u8], plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn restored(
+    kind: &str,
+    bytes: &[u8],
+    plan: &Arc<dyn ExecutionPlan>,
+    config: &SessionConfig,
+) -> Result<Arc<dyn ExecutionPlan>> {
     match kind {
-        super::files::KIND => super::files::restored(bytes, plan),
+        super::files::KIND => super::files::restored(bytes, plan, config),
         kind => internal_err!(
             "a part of a scan of the unknown kind {kind} was received: do all nodes run the same version?"
         ),

@@ -45,6 +45,8 @@ pub use scan_exec::ScanExec;
 pub use sink_exec::{PlannedSink, SinkExec, SinkToken, count_schema};
 pub(crate) use travel::{ScanNode, SinkNode, TableSecrets, guards_of, secrets_of};
 
+pub use crate::text_files::lines::{LineFormat, LineSample, WrongRow};
+
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;

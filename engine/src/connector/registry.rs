@@ -4,6 +4,7 @@ use super::copy_files::CopyFilesConnector;
 use super::file_sink::FilesConnector;
 use super::options::SECRET;
 use super::{Connector, OptionSpec, Options, TablePlace, TableSpec};
+use crate::text_files::lines::LineFormat;
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::prelude::SessionConfig;
 use std::collections::BTreeMap;
@@ -13,10 +14,11 @@ use std::sync::{Arc, LazyLock};
 /// Kinds of files; no connector may have such a name.
 const FILES: [&str; 7] = ["PARQUET", "CSV", "JSON", "NDJSON", "ARROW", "AVRO", "TEXT"];
 
-/// All connectors of a process. Cheap to clone. A session carries one as an extension of its configuration.
+/// All connectors of a process, and the kinds of text files that it knows beside the engine's. Cheap to clone. A session carries one as an extension of its configuration.
 #[derive(Clone, Default)]
 pub struct Registry {
     connectors: Arc<BTreeMap<&'static str, Arc<dyn Connector>>>,
+    formats: Arc<BTreeMap<&'static str, Arc<dyn LineFormat>>>,
 }
 
 impl Registry {
@@ -26,14 +28,7 @@ impl Registry {
     /// The name is taken or cannot be written after STORED AS, or an option's default is not of its type.
     pub fn with(self, connector: Arc<dyn Connector>) -> Result<Self> {
         let name = connector.name();
-        let is_word = name.starts_with(|c: char| c.is_ascii_uppercase())
-            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-        if !is_word {
-            return plan_err!("\"{name}\" cannot be a connector's name: expected upper case letters, digits and _");
-        }
-        if FILES.contains(&name) || self.decoder(name).is_ok() {
-            return plan_err!("there is something of the name {name} already");
-        }
+        self.check_name(name)?;
         for spec in connector.options() {
             let is_word = spec.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             if spec.name == SECRET {
@@ -54,7 +49,31 @@ impl Registry {
         }
         let mut connectors = Arc::unwrap_or_clone(self.connectors);
         connectors.insert(name, connector);
-        Ok(Self { connectors: Arc::new(connectors) })
+        Ok(Self { connectors: Arc::new(connectors), ..self })
+    }
+
+    /// Adds a kind of text files.
+    ///
+    /// # Errors
+    /// The name is taken or cannot be written after STORED AS.
+    pub fn with_format(self, format: Arc<dyn LineFormat>) -> Result<Self> {
+        let name = format.name();
+        self.check_name(name)?;
+        let mut formats = Arc::unwrap_or_clone(self.formats);
+        formats.insert(name, format);
+        Ok(Self { formats: Arc::new(formats), ..self })
+    }
+
+    fn check_name(&self, name: &str) -> Result<()> {
+        let is_word = name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        if !is_word {
+            return plan_err!("\"{name}\" cannot stand after STORED AS: expected upper case letters, digits and _");
+        }
+        if FILES.contains(&name) || self.decoder(name).is_ok() || self.format(name).is_some() {
+            return plan_err!("there is something of the name {name} already");
+        }
+        Ok(())
     }
 
     /// The registry of a session or of a task.
@@ -70,6 +89,23 @@ impl Registry {
     /// The connector of this name, in upper or lower case.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Connector>> {
         self.connectors.get(name.to_ascii_uppercase().as_str())
+    }
+
+    /// The kind of text files of this name, in upper or lower case.
+    pub fn format(&self, name: &str) -> Option<&Arc<dyn LineFormat>> {
+        self.formats.get(name.to_ascii_uppercase().as_str())
+    }
+
+    pub(crate) fn formats(&self) -> impl Iterator<Item = &Arc<dyn LineFormat>> {
+        self.formats.values()
+    }
+
+    /// The kind of text files of a plan.
+    pub(super) fn require_format(&self, name: &str) -> Result<Arc<dyn LineFormat>> {
+        match self.format(name) {
+            Some(format) => Ok(Arc::clone(format)),
+            None => plan_err!("{name} is no kind of files here: do all nodes run the same version?"),
+        }
     }
 
     /// The connector of this name.
@@ -98,6 +134,7 @@ impl Registry {
     /// `PARQUET, CSV, … or LAST`.
     pub fn names_with_files(&self) -> String {
         let mut names = vec!["PARQUET", "CSV", "JSON", "ARROW", "AVRO"];
+        names.extend(self.formats.keys());
         names.extend(self.names());
         let last = names.pop().unwrap_or_default();
         format!("{} or {last}", names.join(", "))
@@ -192,13 +229,13 @@ impl Registry {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.names()).finish()
+        f.debug_set().entries(self.names()).entries(self.formats.keys()).finish()
     }
 }
 
 /// Equality of names.
 impl PartialEq for Registry {
     fn eq(&self, other: &Self) -> bool {
-        self.names().eq(other.names())
+        self.names().eq(other.names()) && self.formats.keys().eq(other.formats.keys())
     }
 }

@@ -1,9 +1,11 @@
-//! CSV and JSON files, with our own readers and writers, because DataFusion's change values without a warning: they cut CSV records at line ends inside
-//! quotes, take columns by position whatever the header says, read and write '' and NULL alike, and drop fractions of JSON numbers.
+//! CSV and JSON files, and lines of kinds that connectors know, with our own readers and writers. DataFusion's change values without a warning: they cut CSV
+//! records at line ends inside quotes, take columns by position whatever the header says, read and write '' and NULL alike, and drop fractions of JSON
+//! numbers.
 
 pub(crate) mod bytes;
 pub mod csv;
 pub(crate) mod json;
+pub mod lines;
 pub(crate) mod place;
 
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};

@@ -43,6 +43,24 @@ impl Place {
         without_mark(decompressed(head_of(&self.store, &self.location, self.size), compression))
     }
 
+    /// The position of the first line that begins at byte `at` or after it, in a file whose values hold no line ends.
+    pub(crate) async fn line_at(&self, at: u64) -> Result<u64> {
+        if at == 0 {
+            return Ok(0);
+        }
+        let mut next = at - 1;
+        while next < self.size {
+            let end = (next + LOOKED_AT).min(self.size);
+            let bytes = range_of_file(self.store.as_ref(), &self.location, next..end).await;
+            let bytes = bytes.map_err(|error| self.failed(error))?;
+            if let Some(line_end) = bytes.iter().position(|&byte| byte == b'\n') {
+                return Ok(next + line_end as u64 + 1);
+            }
+            next = end;
+        }
+        Ok(self.size)
+    }
+
     pub(crate) fn at(&self, start: u64) -> Self {
         Self { start, ..self.clone() }
     }
@@ -77,6 +95,8 @@ impl Place {
     }
 }
 
+/// Bytes read at a time to find the end of a line, and to count lines.
+const LOOKED_AT: u64 = 32 << 10;
 const COUNTED_AT_ONCE: u64 = 4 << 20;
 
 #[cfg(test)]

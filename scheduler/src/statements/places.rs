@@ -12,7 +12,7 @@ use windlass_engine::{Place, Source};
 pub(super) fn put_in(connectors: &Registry, statement: &mut Statement) -> Result<(), QueryError> {
     match statement {
         Statement::CopyTo(copy) => {
-            compress_as_named(copy);
+            compress_as_named(connectors, copy);
             copy.target = Place::parse(&copy.target)?.url();
         }
         // Only the connector interprets the location of its table.
@@ -29,18 +29,19 @@ pub(super) fn put_in(connectors: &Registry, statement: &mut Statement) -> Result
 }
 
 /// Sets the format and compression of a file from its name, such as `x.csv.gz`, so that it is written as it will be read.
-fn compress_as_named(copy: &mut CopyToStatement) {
+fn compress_as_named(connectors: &Registry, copy: &mut CopyToStatement) {
     let Some((name, ending)) = copy.target.rsplit_once('.') else { return };
     let Some(compression) = compression_named(ending) else { return };
     if copy.stored_as.is_none() {
-        let inner = name.rsplit_once('.').map(|(_, format)| format).filter(|format| is_compressible(format));
+        let inner = name.rsplit_once('.').map(|(_, format)| format);
+        let inner = inner.filter(|format| is_compressible(connectors, format));
         copy.stored_as = inner.map(str::to_uppercase);
     }
     let is_told = copy.options.iter().any(|(key, _)| {
         let key = key.to_lowercase();
         key == COMPRESSION || COMPRESSION.strip_prefix("format.").is_some_and(|short| key == short)
     });
-    if !is_told && copy.stored_as.as_deref().is_some_and(is_compressible) {
+    if !is_told && copy.stored_as.as_deref().is_some_and(|format| is_compressible(connectors, format)) {
         copy.options.push((COMPRESSION.to_string(), Value::SingleQuotedString(compression.to_string())));
     }
 }

@@ -29,7 +29,7 @@ use windlass_core::ids::JobId;
 use windlass_core::writes::Writers;
 use windlass_engine::OwnFolder;
 use windlass_engine::PlannedJob;
-use windlass_engine::connector::{PlannedSink, SinkToken, StagedFiles, WriteTarget};
+use windlass_engine::connector::{PlannedSink, Registry, SinkToken, StagedFiles, WriteTarget};
 
 /// How long a failed write waits for its attempts to end.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -172,7 +172,7 @@ impl StatementRun<'_> {
     pub(super) async fn copy_reporting(self, plan: LogicalPlan) -> Result<Written, QueryError> {
         let mut plan = plan;
         if let LogicalPlan::Copy(copy) = &mut plan {
-            require_writable_format(&copy.file_type.get_ext())?;
+            require_writable_format(self.state, &copy.file_type.get_ext())?;
             require_writable_options(&copy.options)?;
             require_writable_columns(&copy.file_type.get_ext(), copy.input.schema().inner())?;
             if is_json(&copy.file_type.get_ext()) {
@@ -540,7 +540,7 @@ fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
 
 /// Refuses tables whose files cannot be added to. Files are added, never extended.
 fn require_writable(state: &SessionState, table: &str, id: &str, external: &External) -> Result<(), QueryError> {
-    require_writable_format(&external.format)?;
+    require_writable_format(state, &external.format)?;
     require_writable_options(&external.options)?;
     let Some(location) = external.locations.first() else { return Ok(()) };
     if !location.url.ends_with('/') {
@@ -580,9 +580,10 @@ fn is_json(format: &str) -> bool {
     ["json", "ndjson"].contains(&format.to_lowercase().as_str())
 }
 
-fn require_writable_format(format: &str) -> Result<(), QueryError> {
+fn require_writable_format(state: &SessionState, format: &str) -> Result<(), QueryError> {
     match format.to_lowercase().as_str() {
         "parquet" | "csv" | "json" | "ndjson" | "arrow" => Ok(()),
+        lines if Registry::of(state.config()).format(lines).is_some() => Ok(()),
         other => Err(QueryError::Unsupported(format!(
             "files of the format {} are only read: write PARQUET, CSV, JSON or ARROW",
             other.to_uppercase()

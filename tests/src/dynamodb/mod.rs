@@ -1,6 +1,7 @@
 //! Tables STORED AS DYNAMODB. Each test has a server of its own: dynalite, which is as strict as DynamoDB and has faults on demand, or moto, which has
 //! transactions and the service that lends roles.
 
+mod files;
 mod login;
 mod pushdown;
 mod read;

@@ -2,7 +2,7 @@
 
 use super::array::rows_of_array;
 use super::numbers::{NoInteger, exactly, read_as};
-use crate::text_files::bytes::{ByteStream, bytes_of, decompressed, range_of_file, without_mark};
+use crate::text_files::bytes::{ByteStream, bytes_of, decompressed, without_mark};
 use crate::text_files::place::{Place, WrongLine};
 use crate::text_files::{not_in_parts, range_of};
 use arrow::array::{RecordBatch, StructArray};
@@ -174,7 +174,7 @@ impl FileOpener for JsonOpener {
     fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
         let reading = Arc::clone(&self.reading);
         let place = Place::new(&self.store, &self.url, &file.object_meta);
-        let (range, size) = (range_of(&file)?, file.object_meta.size);
+        let range = range_of(&file)?;
         if range.is_some() && (reading.is_array || reading.compression.is_compressed()) {
             return Err(place.failed(not_in_parts("a compressed file, or one that is an array,")));
         }
@@ -182,7 +182,7 @@ impl FileOpener for JsonOpener {
             let range = match range {
                 None => None,
                 Some((start, end)) => {
-                    let (start, end) = futures::try_join!(line_at(&place, size, start), line_at(&place, size, end))?;
+                    let (start, end) = futures::try_join!(place.line_at(start), place.line_at(end))?;
                     if start >= end {
                         return Ok(futures::stream::empty().boxed());
                     }
@@ -197,26 +197,6 @@ impl FileOpener for JsonOpener {
             Ok(rows.boxed())
         }))
     }
-}
-
-const LOOKED_AT: u64 = 32 << 10;
-
-/// The position of the first line that begins at byte `at` or after it. JSON has no line ends inside strings.
-async fn line_at(place: &Place, size: u64, at: u64) -> Result<u64> {
-    if at == 0 {
-        return Ok(0);
-    }
-    let mut next = at - 1;
-    while next < size {
-        let end = (next + LOOKED_AT).min(size);
-        let bytes = range_of_file(place.store.as_ref(), &place.location, next..end).await;
-        let bytes = bytes.map_err(|error| place.failed(error))?;
-        if let Some(line_end) = bytes.iter().position(|&byte| byte == b'\n') {
-            return Ok(next + line_end as u64 + 1);
-        }
-        next = end;
-    }
-    Ok(size)
 }
 
 /// A file or a part of one.

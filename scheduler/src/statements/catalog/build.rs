@@ -240,6 +240,9 @@ pub async fn external_record(
     let Some(table) = built.downcast_ref::<ListingTable>() else {
         return Err(QueryError::Internal("a table of files is not a listing table".to_string()));
     };
+    if let Some(lines) = Registry::of(state.config()).format(&command.file_type) {
+        lines.check_read(&table.schema())?;
+    }
     let (paths, listing) = (table.table_paths(), table.options());
     let twice = folders.names.iter().find(|name| table.schema().field_with_name(name).is_ok());
     if let Some(column) = twice.filter(|_| command.file_type.eq_ignore_ascii_case("CSV")) {
@@ -391,15 +394,15 @@ pub(crate) fn compression_named(ending: &str) -> Option<&'static str> {
 }
 
 /// Whether files of a format are compressed as a whole, with the compression in their names.
-pub(crate) fn is_compressible(format: &str) -> bool {
-    ["CSV", "JSON"].iter().any(|text| format.eq_ignore_ascii_case(text))
+pub(crate) fn is_compressible(connectors: &Registry, format: &str) -> bool {
+    ["CSV", "JSON"].iter().any(|text| format.eq_ignore_ascii_case(text)) || connectors.format(format).is_some()
 }
 
 /// Returns the compression of text files when the statement does not give one. File names tell it; in a folder, the first file's name
 /// does.
 async fn compression_of_files(state: &SessionState, command: &CreateExternalTable) -> Option<&'static str> {
     let is_told = command.options.keys().any(|key| key.eq_ignore_ascii_case(COMPRESSION));
-    if !is_compressible(&command.file_type) || is_told {
+    if !is_compressible(&Registry::of(state.config()), &command.file_type) || is_told {
         return None;
     }
     for location in &command.locations {
