@@ -7,7 +7,7 @@
 //! | services of AWS | `aws` |
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
-//! | tables of databases | `rds`, `server`, `load`, `conditions`, `fragments`, `mysql`, `postgres`, `dynamodb`, `redshift` |
+//! | tables of databases | `rds`, `server`, `load`, `rejects`, `conditions`, `fragments`, `mysql`, `postgres`, `dynamodb`, `redshift` |
 
 pub mod archive;
 #[cfg(feature = "aws")]
@@ -28,6 +28,8 @@ pub mod postgres;
 mod rds;
 #[cfg(feature = "redshift")]
 pub mod redshift;
+#[cfg(feature = "postgres")]
+mod rejects;
 mod s3;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod server;

@@ -50,11 +50,13 @@ fn target(command: &Copy) -> Result<String, Failure> {
         ("mode", command.mode.map(|mode| word(mode).to_string())),
         ("key", command.key.clone()),
         ("load", command.load_id.clone()),
+        ("rejects", command.rejects.clone()),
+        ("max_rejects", command.max_rejects.map(|most| most.to_string())),
     ];
     for (name, value) in of_database {
         let Some(value) = value else { continue };
         if kind.is_none() {
-            let flag = if name == "load" { "load-id" } else { name };
+            let flag = if name == "load" { "load-id".to_string() } else { name.replace('_', "-") };
             return Err(Failure::Usage(format!("--{flag} is for databases, and '{}' is none", command.into)));
         }
         options.push((name, value));

@@ -132,11 +132,15 @@ pub(super) fn columns(given: &Schema) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(given.fields().iter().map(column).collect::<Result<Vec<_>>>()?)))
 }
 
-/// The type that a column of the server has for values of the type `given`: as they are, where it takes them.
-pub(super) fn added(known: &ServerType, given: &DataType) -> DataType {
+/// The type that a column of the server has for values of the type `given`: as they are, where it takes them. `is_lenient`: whole numbers that may be too
+/// large for it are texts, which the server casts.
+pub(super) fn added(known: &ServerType, given: &DataType, is_lenient: bool) -> DataType {
     match Created::of(given) {
         Ok(created) if known.written_as(&created.read).is_ok() => created.read,
-        _ => known.natural(Default::default()),
+        _ => match known.natural(Default::default()) {
+            natural if is_lenient && natural.is_integer() && given.is_integer() => DataType::Utf8,
+            natural => natural,
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use arrow::datatypes::{
     Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use datafusion::arrow;
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
 
 /// Signature, flags, and the length of an extension of the header.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -26,6 +26,17 @@ pub(super) struct Encoder {
     fit: Fit,
     buffer: Vec<u8>,
     rows: u64,
+    /// Rows that cannot be sent are passed over.
+    aside: Option<Aside>,
+}
+
+/// What is known of rows that are passed over.
+#[derive(Default)]
+struct Aside {
+    /// Positions of columns that are NOT NULL.
+    not_null: Vec<usize>,
+    /// Rows of batches, with the reasons.
+    rows: Vec<(usize, String)>,
 }
 
 /// How a nanosecond becomes microseconds.
@@ -39,7 +50,17 @@ pub(super) enum Fit {
 
 impl Encoder {
     pub fn new(columns: Vec<(String, Wire)>, fit: Fit) -> Self {
-        Self { columns, fit, buffer: HEADER.to_vec(), rows: 0 }
+        Self { columns, fit, buffer: HEADER.to_vec(), rows: 0, aside: None }
+    }
+
+    /// Passes over rows that cannot be sent, or have NULL in one of these columns. [`Encoder::passed_over`] gives them.
+    pub fn setting_aside(self, not_null: Vec<usize>) -> Self {
+        Self { aside: Some(Aside { not_null, rows: Vec::new() }), ..self }
+    }
+
+    /// Returns the rows, of the batch that was taken last, that were passed over, with the reasons.
+    pub fn passed_over(&mut self) -> Vec<(usize, String)> {
+        self.aside.as_mut().map(|aside| std::mem::take(&mut aside.rows)).unwrap_or_default()
     }
 
     /// Returns the number of rows so far.
@@ -54,18 +75,38 @@ impl Encoder {
     pub fn take(&mut self, batch: &Prepared, from: usize) -> Result<usize> {
         let mut at = from;
         while at < batch.rows && self.buffer.len() < PIECE {
-            self.buffer.extend_from_slice(&(batch.columns.len() as i16).to_be_bytes());
-            for (values, (name, _)) in batch.columns.iter().zip(&self.columns) {
-                let put = values.put(at, &mut self.buffer);
-                let row = self.rows + 1;
-                put.map_err(|why| {
-                    exec_datafusion_err!("the column {name} of PostgreSQL does not take row {row}: {why}")
-                })?;
+            let start = self.buffer.len();
+            match (self.put(batch, at), &mut self.aside) {
+                (Ok(()), _) => self.rows += 1,
+                (Err((column, why)), Some(aside)) => {
+                    self.buffer.truncate(start);
+                    aside.rows.push((at, format!("the column {}: {why}", self.columns[column].0)));
+                }
+                (Err((column, why)), None) => {
+                    let (name, row) = (&self.columns[column].0, self.rows + 1);
+                    return exec_err!("the column {name} of PostgreSQL does not take row {row}: {why}");
+                }
             }
             at += 1;
-            self.rows += 1;
         }
         Ok(at)
+    }
+
+    /// Puts one row into the buffer. An error has the position of the column.
+    fn put(&mut self, batch: &Prepared, at: usize) -> Result<(), (usize, String)> {
+        if let Some(aside) = &self.aside {
+            if let Some(column) = aside.not_null.iter().find(|column| batch.columns[**column].array().is_null(at)) {
+                return Err((*column, "is NULL, and NOT NULL on the server".to_string()));
+            }
+            if let Some(column) = batch.columns.iter().position(|values| values.has_zero(at)) {
+                return Err((column, "has a zero byte, which PostgreSQL's texts do not hold".to_string()));
+            }
+        }
+        self.buffer.extend_from_slice(&(batch.columns.len() as i16).to_be_bytes());
+        for (column, values) in batch.columns.iter().enumerate() {
+            values.put(at, &mut self.buffer).map_err(|why| (column, why))?;
+        }
+        Ok(())
     }
 
     pub fn is_full(&self) -> bool {
@@ -150,6 +191,31 @@ fn oid(wire: &Wire) -> i32 {
     }
 }
 
+/// The type of the values as they are sent, without lengths and domains.
+pub(super) fn base_type(wire: &Wire) -> String {
+    let name = match wire {
+        Wire::Bool => "bool",
+        Wire::Int2 => "int2",
+        Wire::Int4 => "int4",
+        Wire::Int8 => "int8",
+        Wire::Oid => "oid",
+        Wire::Float4 => "float4",
+        Wire::Float8 => "float8",
+        Wire::Numeric => "numeric",
+        Wire::Bytea => "bytea",
+        Wire::Date => "date",
+        Wire::Time => "time",
+        Wire::Timestamp => "timestamp",
+        Wire::TimestampTz => "timestamptz",
+        Wire::Interval => "interval",
+        Wire::Uuid => "uuid",
+        Wire::Jsonb => "jsonb",
+        Wire::Text | Wire::Char | Wire::AsText => "text",
+        Wire::Array(element) => return format!("{}[]", base_type(element)),
+    };
+    format!("pg_catalog.{name}")
+}
+
 /// The type that a staged column has where the values are cast later; `declared` else.
 pub(super) fn staged_type(wire: &Wire, declared: &str) -> String {
     match wire {
@@ -226,6 +292,18 @@ impl Values {
             Self::Interval(values, _) => values,
             Self::Text(values) | Self::Jsonb(values) | Self::Uuid(values) | Self::Bytes(values) => values,
             Self::List(values, ..) => values,
+        }
+    }
+
+    /// Whether it is a text with a zero byte.
+    fn has_zero(&self, at: usize) -> bool {
+        match self {
+            Self::Text(texts) | Self::Jsonb(texts) => texts.as_string::<i32>().value(at).as_bytes().contains(&0),
+            Self::List(lists, values, _) if !lists.is_null(at) => {
+                let offsets = lists.value_offsets();
+                (offsets[at] as usize..offsets[at + 1] as usize).any(|element| values.has_zero(element))
+            }
+            _ => false,
         }
     }
 

@@ -58,6 +58,21 @@ impl Refusal {
         }
     }
 
+    /// Whether it is about the values of rows: another row may be taken.
+    pub fn is_about_rows(&self) -> bool {
+        let class = self.code.get(..2).unwrap_or_default();
+        // Data exceptions, violations of constraints and of views, and what triggers raise.
+        matches!(class, "22" | "23" | "44") || self.code == "P0001"
+    }
+
+    /// What is wrong with a row.
+    pub fn reason(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {}", self.message, detail.trim_end_matches('.')),
+            None => self.message.clone(),
+        }
+    }
+
     /// Whether another try may succeed: the server restarts, is full, or ended the connection or a transaction that was in the way.
     fn is_passing(&self) -> bool {
         let class = self.code.get(..2).unwrap_or_default();

@@ -15,6 +15,7 @@
 //! | `filter`, `fragment` | conditions, joins, groups and first rows that the server computes |
 //! | `sink`, `load`, `encode`, `create` | writing, also of tables that are created |
 
+mod aside;
 mod bounds;
 mod catalog;
 mod create;
@@ -36,7 +37,7 @@ mod tls;
 mod types;
 pub(crate) mod wire;
 
-use crate::{load as load_options, server};
+use crate::{load as load_options, rejects, server};
 use async_trait::async_trait;
 use bounds::Bounds;
 use catalog::PostgresCatalog;
@@ -114,6 +115,8 @@ const OPTIONS: &[OptionSpec] = &[
     load_options::MODE,
     load_options::KEY,
     load_options::LOAD,
+    rejects::REJECTS,
+    rejects::MAX_REJECTS,
     server::PUSHDOWN,
 ];
 
@@ -132,6 +135,7 @@ impl Connector for Postgres {
         let location = Location::parse(&spec.location)?;
         check_numbers(&spec)?;
         load_options::check_name(&spec.options, request.target)?;
+        rejects::check_target(&spec.options, request.target)?;
         match (spec.options.text("table"), spec.options.text(QUERY)) {
             (None, None) => {
                 return plan_err!(
@@ -211,9 +215,10 @@ fn check_numbers(spec: &TableSpec) -> Result<()> {
 
 /// The columns of a table for rows of the columns `given`, which have their names.
 fn added(spec: &TableSpec, relation: &Relation, given: &Schema) -> Result<SchemaRef> {
+    let is_lenient = spec.options.text(rejects::REJECTS.name).is_some();
     let column = |field: &Arc<Field>| {
         let known = relation.column(field.name()).ok_or_else(|| no_column(spec, field.name()))?;
-        Ok(Field::new(field.name(), create::added(&known.kind, field.data_type()), true))
+        Ok(Field::new(field.name(), create::added(&known.kind, field.data_type(), is_lenient), true))
     };
     Ok(Arc::new(Schema::new(given.fields().iter().map(column).collect::<Result<Vec<_>>>()?)))
 }

@@ -12,8 +12,9 @@
 //! An attempt that nobody waits for can commit a staging table only while it holds the write's record, and the record changes only when nobody
 //! holds it: whoever publishes or abandons sees all staging tables that there will ever be.
 
+use super::aside::{self, Aside, BESIDE, ROW, lenient};
 use super::create::Created;
-use super::encode::{Encoder, Fit, staged_type};
+use super::encode::{Encoder, Fit, base_type, staged_type};
 use super::error::PostgresError;
 use super::load::{self, Keyed, quoted_all};
 use super::relation::{self, Relation};
@@ -21,6 +22,7 @@ use super::settings::{Location, Settings};
 use super::types::Wire;
 use super::wire::{Canceller, Connection, literal, quoted};
 use crate::load::{self as load_options, Mode};
+use crate::rejects::{self, Rejects};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::{Result, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err};
@@ -31,7 +33,8 @@ use prost::Message;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Mutex;
-use windlass_engine::connector::{Attempt, Encoded, Sink, SinkRequest, TableSpec, Written};
+use windlass_engine::Place;
+use windlass_engine::connector::{Attempt, Encoded, Rejected, Sink, SinkRequest, TableSpec, Written};
 
 /// Names the loads of a schema, each once.
 const LOADS: &str = "windlass_loads";
@@ -40,14 +43,14 @@ const ANALYZED: u64 = 10_000;
 
 /// A sink as every node knows it.
 #[derive(Clone, PartialEq, Message)]
-struct Target {
+pub(super) struct Target {
     /// Given to no other write.
     #[prost(string, tag = "1")]
     write: String,
     #[prost(string, tag = "2")]
     schema: String,
     #[prost(string, tag = "3")]
-    name: String,
+    pub name: String,
     #[prost(message, repeated, tag = "4")]
     columns: Vec<TargetColumn>,
     /// Whether the write creates it.
@@ -64,6 +67,11 @@ struct Target {
     /// The user's name of the load. Empty: it has none.
     #[prost(string, tag = "9")]
     load: String,
+    /// URL of the file for rows that the target does not take. Empty: such a row fails the load.
+    #[prost(string, tag = "10")]
+    rejects: String,
+    #[prost(uint64, tag = "11")]
+    max_rejects: u64,
 }
 
 /// What a write does to its target.
@@ -92,20 +100,29 @@ struct TargetColumn {
 
 /// The staging table that an attempt left.
 #[derive(Clone, PartialEq, Message)]
-struct Staged {
+pub(super) struct Staged {
     #[prost(string, tag = "1")]
-    table: String,
+    pub table: String,
     #[prost(uint64, tag = "2")]
-    rows: u64,
+    pub rows: u64,
+    /// Rows that were set aside.
+    #[prost(uint64, tag = "3")]
+    pub rejected: u64,
+}
+
+/// The transaction that has moved the rows.
+struct Moved {
+    connection: Connection,
+    rejected: Option<Rejected>,
 }
 
 /// One write.
 pub(super) struct PostgresSink {
     table: Arc<TableSpec>,
-    target: Target,
+    pub target: Target,
     canceller: Canceller,
-    /// On the primary, between [`Sink::prepare`] and [`Sink::publish`]: the transaction that has moved the rows.
-    prepared: Mutex<Option<Connection>>,
+    /// On the primary, between [`Sink::prepare`] and [`Sink::publish`].
+    prepared: Mutex<Option<Moved>>,
 }
 
 impl fmt::Debug for PostgresSink {
@@ -119,7 +136,7 @@ impl Target {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 
-    fn in_schema(&self, table: &str) -> String {
+    pub fn in_schema(&self, table: &str) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(table))
     }
 
@@ -128,8 +145,26 @@ impl Target {
     }
 
     /// All staging tables of the write begin so.
-    fn prefix(&self) -> String {
+    pub fn prefix(&self) -> String {
         format!("windlass_{}_", self.write)
+    }
+
+    /// The table of rows that are set aside.
+    pub fn aside(&self) -> String {
+        format!("{}no", self.prefix())
+    }
+
+    /// `None`: a row that the target does not take fails the load.
+    pub fn rejects(&self) -> Result<Option<Rejects>> {
+        match self.rejects.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(Rejects { place: Place::from_url(&self.rejects)?, most: self.max_rejects })),
+        }
+    }
+
+    /// Whether staging tables take what the target may not take.
+    fn is_lenient(&self) -> bool {
+        !self.rejects.is_empty()
     }
 
     fn columns(&self) -> Result<Vec<(String, Wire)>> {
@@ -141,17 +176,23 @@ impl Target {
         self.columns.iter().map(column).collect()
     }
 
-    fn names(&self) -> String {
+    pub fn names(&self) -> String {
         self.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
     }
 
     fn staging(&self, staging: &str) -> Result<String> {
         let wires = self.columns()?;
         let column = |(column, (name, wire)): (&TargetColumn, &(String, Wire))| {
+            if self.is_lenient() {
+                return format!("{} {}", quoted(name), base_type(wire));
+            }
             let not_null = if column.not_null { " NOT NULL" } else { "" };
             format!("{} {}{not_null}", quoted(name), staged_type(wire, &column.kind))
         };
-        let columns: Vec<String> = self.columns.iter().zip(&wires).map(column).collect();
+        let mut columns: Vec<String> = self.columns.iter().zip(&wires).map(column).collect();
+        if self.is_lenient() {
+            columns.push(format!("{ROW} bigint GENERATED ALWAYS AS IDENTITY"));
+        }
         // It lives for minutes: nobody is to vacuum it.
         Ok(format!("CREATE TABLE {staging} ({}) WITH (autovacuum_enabled = false)", columns.join(", ")))
     }
@@ -168,6 +209,12 @@ impl Target {
         format!("CREATE TABLE {} ({})", self.qualified(), columns.join(", "))
     }
 
+    /// Positions of the columns that are NOT NULL.
+    fn not_null(&self) -> Vec<usize> {
+        let columns = self.columns.iter().enumerate();
+        columns.filter(|(_, column)| column.not_null).map(|(position, _)| position).collect()
+    }
+
     fn fit(&self) -> Fit {
         if self.is_exact { Fit::Exact } else { Fit::Nearest }
     }
@@ -176,6 +223,8 @@ impl Target {
     fn moved(&self) -> Result<String> {
         let wires = self.columns()?;
         let column = |(column, (name, wire)): (&TargetColumn, &(String, Wire))| match staged_type(wire, &column.kind) {
+            // Where it is assigned, a text that is too long is an error; a cast would cut it.
+            _ if self.is_lenient() && !wire.is_cast() => quoted(name),
             kind if kind == column.kind => quoted(name),
             _ => format!("{}::{}", quoted(name), column.kind),
         };
@@ -206,6 +255,9 @@ impl PostgresSink {
         };
         let load = table.options.text("load").unwrap_or_default().to_string();
         let given = load_options::key(&table.options, &request.schema)?;
+        let rejects = Rejects::of(&table.options, &request.write, &request.schema)?;
+        let max_rejects = rejects.as_ref().map_or(0, |rejects| rejects.most);
+        let staged = |wire| if rejects.is_some() { lenient(wire) } else { wire };
         let mut connection = Connection::open(settings, &canceller).await?;
         if writes == Writes::New {
             let (schema, name) = relation::free(&mut connection, super::name(&table)).await?;
@@ -215,7 +267,7 @@ impl PostgresSink {
                 let not_null = kept.field_with_name(field.name()).is_ok_and(|kept| !kept.is_nullable());
                 Ok(TargetColumn {
                     name: field.name().clone(),
-                    wire: created.wire.to_string(),
+                    wire: staged(created.wire).to_string(),
                     kind: created.kind,
                     not_null,
                 })
@@ -224,8 +276,10 @@ impl PostgresSink {
             let key = load_options::key_of_new(mode, given)?;
             require_values(&mut columns, &key);
             let (mode, is_new) = (mode.into(), true);
+            let rejects = rejects.map(|rejects| rejects.place.url()).unwrap_or_default();
+            let (write, is_exact) = (request.write, true);
             let target =
-                Target { write: request.write, schema, name, columns, is_new, is_exact: true, mode, key, load };
+                Target { write, schema, name, columns, is_new, is_exact, mode, key, load, rejects, max_rejects };
             return Ok(Self { table, target, canceller, prepared: Mutex::default() });
         }
         let relation = Relation::find(&mut connection, super::name(&table)).await?;
@@ -246,7 +300,7 @@ impl PostgresSink {
             let wire = wire.map_err(|why| plan_datafusion_err!("the column {name} {why}"))?;
             Ok(TargetColumn {
                 name: name.clone(),
-                wire: wire.to_string(),
+                wire: staged(wire).to_string(),
                 kind: known.kind.name.clone(),
                 not_null: known.not_null,
             })
@@ -266,6 +320,8 @@ impl PostgresSink {
             mode: mode.into(),
             key,
             load,
+            rejects: rejects.map(|rejects| rejects.place.url()).unwrap_or_default(),
+            max_rejects,
         };
         Ok(Self { table, target, canceller, prepared: Mutex::default() })
     }
@@ -282,7 +338,7 @@ impl PostgresSink {
     }
 
     /// The same error, of the target.
-    fn of_target(&self, staging: &str, error: PostgresError) -> PostgresError {
+    pub fn of_target(&self, staging: &str, error: PostgresError) -> PostgresError {
         match error {
             PostgresError::Refused(mut refusal) => {
                 let renamed = |text: &String| text.replace(staging, &self.target.name);
@@ -294,37 +350,52 @@ impl PostgresSink {
         }
     }
 
+    /// Copies rows into a new staging table. Returns how many there were, and the lines of those that were set aside.
     async fn copy(
         &self,
         connection: &mut Connection,
         staging: &str,
         mut rows: SendableRecordBatchStream,
-    ) -> Result<u64> {
+    ) -> Result<(u64, Vec<String>)> {
         let refused = |error| self.of_target(staging, error);
         let (of, names) = (self.target.in_schema(staging), self.target.names());
         connection.execute("BEGIN").await?;
         connection.execute(&self.target.staging(&of)?).await?;
         connection.copy_in(&format!("COPY {of} ({names}) FROM STDIN (FORMAT binary, FREEZE)")).await?;
         let mut encoder = Encoder::new(self.target.columns()?, self.target.fit());
+        if self.target.is_lenient() {
+            encoder = encoder.setting_aside(self.target.not_null());
+        }
+        let mut aside = Vec::new();
         while let Some(batch) = rows.try_next().await? {
-            let batch = encoder.prepared(&batch)?;
+            let prepared = encoder.prepared(&batch)?;
             let mut from = 0;
-            while from < batch.rows {
-                from = encoder.take(&batch, from)?;
+            while from < prepared.rows {
+                from = encoder.take(&prepared, from)?;
                 if encoder.is_full() {
                     connection.send(encoder.piece()).await.map_err(refused)?;
                     encoder.clear();
+                }
+            }
+            for (row, reason) in encoder.passed_over() {
+                aside.push(rejects::line(&batch, row, &reason)?);
+                if aside.len() as u64 > self.target.max_rejects {
+                    // The load has failed: what comes behind does not count.
+                    encoder.end();
+                    connection.send(encoder.piece()).await.map_err(refused)?;
+                    connection.finish().await.map_err(refused)?;
+                    return Ok((encoder.rows(), aside));
                 }
             }
         }
         encoder.end();
         connection.send(encoder.piece()).await.map_err(refused)?;
         connection.finish().await.map_err(refused)?;
-        Ok(encoder.rows())
+        Ok((encoder.rows(), aside))
     }
 
     /// Moves the rows, in a transaction that is left open. `None`: that was done before.
-    async fn moved(&self, tokens: &[Vec<u8>]) -> Result<Option<Connection>> {
+    async fn moved(&self, tokens: &[Vec<u8>], runtime: &RuntimeEnv) -> Result<Option<Moved>> {
         let staged = tokens.iter().map(|token| Staged::decode(token.as_slice()));
         let staged: Vec<Staged> =
             staged.collect::<Result<_, _>>().map_err(|error| internal_datafusion_err!("{error}"))?;
@@ -346,9 +417,15 @@ impl PostgresSink {
             // TRUNCATE would empty it for older snapshots too.
             connection.execute(&format!("DELETE FROM {}", target.qualified())).await?;
         }
+        let rejects = target.rejects()?;
+        let mut aside = rejects.as_ref().map(|rejects| Aside { sink: self, rejects, runtime, count: 0 });
+        if let Some(aside) = &mut aside {
+            aside.begin(&mut connection, &staged).await?;
+        }
+        let mut staged_and_refused = 0;
         let (names, moved) = (target.names(), target.moved()?);
         let mut selects = Vec::new();
-        for Staged { table, rows } in &staged {
+        for Staged { table, rows, .. } in &staged {
             let of = target.in_schema(table);
             // Somebody may have emptied it.
             let found = connection.execute(&format!("SELECT 1 FROM {of} LIMIT 1")).await?;
@@ -358,7 +435,7 @@ impl PostgresSink {
                     target.qualified()
                 );
             }
-            selects.push((table, format!("SELECT {moved} FROM {of}")));
+            selects.push((table, *rows, format!("SELECT {moved} FROM {of}")));
         }
         if target.mode().has_key() {
             let keyed = Keyed {
@@ -368,19 +445,25 @@ impl PostgresSink {
                 key: &target.key,
                 gathered: &target.in_schema(&format!("{}all", target.prefix())),
             };
-            let selects: Vec<String> = selects.into_iter().map(|(_, select)| select).collect();
+            let selects: Vec<String> = selects.into_iter().map(|(_, _, select)| select).collect();
             keyed.moved(&mut connection, &selects).await?;
         } else {
-            for (table, select) in selects {
+            for (table, rows, select) in selects {
                 let insert = format!("INSERT INTO {} ({names}) {select}", target.qualified());
-                connection.execute(&insert).await.map_err(|error| self.of_target(table, error))?;
+                match &mut aside {
+                    Some(aside) => {
+                        staged_and_refused += aside.move_table(&mut connection, table, (&insert, rows)).await?;
+                    }
+                    None => drop(connection.execute(&insert).await.map_err(|error| self.of_target(table, error))?),
+                }
             }
         }
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
         for Staged { table, .. } in &staged {
             connection.execute(&format!("DROP TABLE {}", target.in_schema(table))).await?;
         }
-        let rows: u64 = staged.iter().map(|staged| staged.rows).sum();
+        let rows = staged.iter().map(|staged| staged.rows).sum::<u64>() - staged_and_refused;
+        let rejected = aside.map(|aside| Rejected { rows: aside.count, written: staged_and_refused });
         let named = if target.load.is_empty() { String::new() } else { format!(", load = {}", literal(&target.load)) };
         let loaded = format!(
             "UPDATE {} SET state = 'loaded', rows = {rows}, changed = pg_catalog.now(){named} WHERE write = {write}",
@@ -393,19 +476,24 @@ impl PostgresSink {
                 load::refuse_twice(&mut other, &target.loads(), &target.qualified(), &target.load).await?;
                 Err(error.into())
             }
-            loaded => loaded.map(|_| Some(connection)).map_err(Into::into),
+            loaded => loaded.map(|_| Some(Moved { connection, rejected })).map_err(Into::into),
         }
+    }
+
+    /// The staging tables of the write, and those beside them.
+    pub async fn staged_tables(&self, connection: &mut Connection) -> Result<Vec<String>> {
+        let sql = format!(
+            "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = {} AND pg_catalog.starts_with(c.relname, {}) AND c.relkind = 'r' ORDER BY 1",
+            literal(&self.target.schema),
+            literal(&self.target.prefix())
+        );
+        Ok(connection.execute(&sql).await?.into_iter().flatten().flatten().collect())
     }
 
     /// Drops what staging tables there are of the write.
     async fn drop_staged(&self, connection: &mut Connection) -> Result<()> {
-        let sql = format!(
-            "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = {} AND pg_catalog.starts_with(c.relname, {}) AND c.relkind = 'r'",
-            literal(&self.target.schema),
-            literal(&self.target.prefix())
-        );
-        for table in connection.execute(&sql).await?.into_iter().flatten().flatten() {
+        for table in self.staged_tables(connection).await? {
             connection.execute(&format!("DROP TABLE IF EXISTS {}", self.target.in_schema(&table))).await?;
         }
         Ok(())
@@ -417,14 +505,21 @@ impl Sink for PostgresSink {
     fn describe(&self) -> String {
         let is_new = if self.target.is_new { ", new" } else { "" };
         let mode = self.target.mode().shown(&self.target.key);
-        format!("table={}{is_new}{mode}", self.target.qualified())
+        let rejects = match self.target.rejects() {
+            Ok(Some(Rejects { place, most })) => format!(", rejects={place}, max_rejects={most}"),
+            _ => String::new(),
+        };
+        format!("table={}{is_new}{mode}{rejects}", self.target.qualified())
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
         Ok(self.target.encode_to_vec())
     }
 
-    async fn begin(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
+    async fn begin(&self, runtime: &Arc<RuntimeEnv>) -> Result<()> {
+        if let Some(rejects) = self.target.rejects()? {
+            rejects.check(runtime).await?;
+        }
         let mut connection = self.connection().await?;
         let loads = self.target.loads();
         let create = format!(
@@ -451,25 +546,37 @@ impl Sink for PostgresSink {
     async fn write(&self, attempt: Attempt, rows: SendableRecordBatchStream, _: &Arc<TaskContext>) -> Result<Written> {
         let staging = format!("{}{}", self.target.prefix(), attempt.to_string().replace('-', "_"));
         let mut connection = self.connection().await?;
-        let rows = self.copy(&mut connection, &staging, rows).await?;
+        let (rows, aside) = self.copy(&mut connection, &staging, rows).await?;
+        if !aside.is_empty() {
+            aside::put(&mut connection, &self.target.in_schema(&format!("{staging}{BESIDE}")), &aside).await?;
+        }
         let (loads, write) = (self.target.loads(), literal(&self.target.write));
         let still = format!("SELECT 1 FROM {loads} WHERE write = {write} AND state = 'writing' FOR SHARE");
         if connection.execute(&still).await?.is_empty() {
             return exec_err!("the load {} has ended without this attempt", self.target.write);
         }
         connection.execute("COMMIT").await?;
-        Ok(Written { rows, token: Staged { table: staging, rows }.encode_to_vec() })
+        let rejected = aside.len() as u64;
+        if let Some(rejects) = self.target.rejects()?.filter(|rejects| rejected > rejects.most) {
+            return Err(rejects.exceeded(&aside));
+        }
+        Ok(Written { rows, token: Staged { table: staging, rows, rejected }.encode_to_vec() })
     }
 
-    async fn prepare(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
-        *self.prepared.lock().await = self.moved(tokens).await?;
+    async fn prepare(&self, tokens: &[Vec<u8>], runtime: &Arc<RuntimeEnv>) -> Result<()> {
+        *self.prepared.lock().await = self.moved(tokens, runtime).await?;
         Ok(())
     }
 
-    async fn publish(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
+    fn rejected(&self) -> Option<Rejected> {
+        // Nobody holds it but one step of the write at a time.
+        self.prepared.try_lock().ok()?.as_ref()?.rejected
+    }
+
+    async fn publish(&self, tokens: &[Vec<u8>], runtime: &Arc<RuntimeEnv>) -> Result<()> {
         let prepared = self.prepared.lock().await.take();
         let committed = match prepared {
-            Some(mut connection) => connection.execute("COMMIT").await.map(|_| connection),
+            Some(Moved { mut connection, .. }) => connection.execute("COMMIT").await.map(|_| connection),
             None => Err(PostgresError::Value("nothing was prepared".to_string())),
         };
         let mut connection = match committed {
@@ -477,8 +584,8 @@ impl Sink for PostgresSink {
             // Whether it was committed is found in the target.
             Err(error) => {
                 tracing::debug!(%error, "a load of PostgreSQL is published anew");
-                match self.moved(tokens).await? {
-                    Some(mut connection) => {
+                match self.moved(tokens, runtime).await? {
+                    Some(Moved { mut connection, .. }) => {
                         connection.execute("COMMIT").await?;
                         connection
                     }
@@ -487,6 +594,7 @@ impl Sink for PostgresSink {
             }
         };
         // The rows are there: what is left over does not undo that.
+        self.publish_rejects(&mut connection, runtime).await?;
         self.drop_staged(&mut connection).await?;
         let rows: u64 =
             tokens.iter().filter_map(|token| Staged::decode(token.as_slice()).ok()).map(|staged| staged.rows).sum();
@@ -498,7 +606,7 @@ impl Sink for PostgresSink {
         Ok(())
     }
 
-    async fn abandon(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
+    async fn abandon(&self, runtime: &Arc<RuntimeEnv>) -> Result<()> {
         // It rolls back where it is dropped.
         drop(self.prepared.lock().await.take());
         let mut connection = self.connection().await?;
@@ -506,6 +614,9 @@ impl Sink for PostgresSink {
         if connection.execute(&known).await?.into_iter().flatten().flatten().next().is_some() {
             let (loads, write) = (self.target.loads(), literal(&self.target.write));
             connection.execute(&format!("DELETE FROM {loads} WHERE write = {write} AND state = 'writing'")).await?;
+        }
+        if let Err(error) = self.keep_failed(&mut connection, runtime).await {
+            tracing::warn!(%error, "the rejects of a load that has failed are lost");
         }
         self.drop_staged(&mut connection).await
     }

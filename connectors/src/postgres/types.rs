@@ -92,6 +92,14 @@ impl fmt::Display for Wire {
 }
 
 impl Wire {
+    /// Whether the server is to cast it from text.
+    pub fn is_cast(&self) -> bool {
+        match self {
+            Self::Array(element) => element.is_cast(),
+            wire => *wire == Self::AsText,
+        }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix('[') {
             Some(element) => Some(Self::Array(Box::new(Self::parse(element)?))),

@@ -366,6 +366,11 @@ pub trait Sink: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// The rows that were set aside, between [`Sink::prepare`] and [`Sink::publish`]. `None`: such a row fails the write.
+    fn rejected(&self) -> Option<Rejected> {
+        None
+    }
+
     /// Makes the output of these attempts, one for each task, part of the table and removes the output of all others. On the primary.
     ///
     /// `tokens`: see [`Written::token`], in the order of the tasks.
@@ -387,6 +392,15 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.partition, self.number)
     }
+}
+
+/// Rows that the target of a write does not take, and that were set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// All of them.
+    pub rows: u64,
+    /// Those among them that attempts had counted as written.
+    pub written: u64,
 }
 
 /// The result of one attempt.

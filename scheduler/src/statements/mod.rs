@@ -68,6 +68,7 @@ use outcome::UnderWay;
 use parse::target::WriteTo;
 use patience::Patience;
 use planning::Planned;
+use result::count_schema;
 use run::StatementRun;
 pub(crate) use settings::no_transactions;
 use std::path::Path;
@@ -404,7 +405,7 @@ impl Statements {
             let is_update = target.is_some() || is_update(&planned.plan);
             let schema = match &planned.plan {
                 _ if matches!(target, Some(WriteTo::New(_))) => Arc::new(Schema::empty()),
-                _ if target.is_some() => windlass_engine::connector::count_schema(),
+                _ if target.is_some() => count_schema(target.is_some_and(WriteTo::may_reject)),
                 LogicalPlan::Statement(PlanStatement::Execute(_)) => Arc::new(Schema::empty()),
                 plan if is_update => match plan {
                     LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => Arc::clone(plan.schema().inner()),

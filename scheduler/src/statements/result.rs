@@ -55,12 +55,24 @@ impl Execution {
 
     /// Returns DataFusion's answer to a statement that writes.
     pub(super) fn count(rows: u64, job: Option<JobId>) -> Self {
-        let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
-        let column: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
-        // The column has the one type of the schema.
-        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).expect("a column of numbers is a batch");
+        Self::counts(rows, None, job)
+    }
+
+    /// Returns the answer to a statement that writes, and that may set rows aside.
+    pub(super) fn counts(rows: u64, rejected: Option<u64>, job: Option<JobId>) -> Self {
+        let schema = count_schema(rejected.is_some());
+        let columns = [Some(rows), rejected].into_iter().flatten();
+        let columns = columns.map(|count| Arc::new(UInt64Array::from(vec![count])) as ArrayRef).collect();
+        // The columns have the one type of the schema.
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns of numbers are a batch");
         Self { schema, rows: Rows::Here(vec![batch]), job, affected: Some(rows), running: None }
     }
+}
+
+/// Returns the columns of the answer to a statement that writes. `rejects`: whether it may set rows aside.
+pub(super) fn count_schema(rejects: bool) -> SchemaRef {
+    let names = ["count", "rejected"].into_iter().take(if rejects { 2 } else { 1 });
+    Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::UInt64, false)).collect::<Vec<_>>()))
 }
 
 impl Statements {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use windlass_engine::connector::{PlannedSink, SinkToken};
+use windlass_engine::connector::{PlannedSink, Rejected, SinkToken};
 
 /// How long the other system may take to end a write of unknown progress.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,19 +60,20 @@ impl Sinking {
     }
 
     /// Publishes the rows that the tasks have written. `commit` commits these edits in a transaction of the catalog, and what else the
-    /// statement changes there. From then on the rows will be published, whoever leads.
+    /// statement changes there; it is told which rows were set aside. From then on the rows will be published, whoever leads.
     ///
     /// # Errors
     /// The outer error: nothing is visible, and the write must be abandoned. The inner error: it will be published, or may be.
     pub async fn publish(
         &self,
         staged: Vec<SinkToken>,
-        commit: impl AsyncFnOnce(Vec<Edit>) -> Result<(), QueryError>,
+        commit: impl AsyncFnOnce(Vec<Edit>, Option<Rejected>) -> Result<(), QueryError>,
     ) -> Result<Result<(), QueryError>, QueryError> {
         let tokens: Vec<Vec<u8>> = staged.into_iter().map(|staged| staged.token).collect();
         self.planned.sink.prepare(&tokens, self.catalog.runtime()).await?;
+        let rejected = self.planned.sink.rejected();
         let entry = Entry { tokens: Some(Tokens { tokens }), ..self.entry.clone() };
-        match commit(vec![Edit::Meta(keys::put(&self.planned.write, &entry))]).await {
+        match commit(vec![Edit::Meta(keys::put(&self.planned.write, &entry))], rejected).await {
             Ok(()) => {}
             Err(error @ QueryError::OutcomeUnknown(_)) => return Ok(Err(error)),
             Err(error) => return Err(error),
@@ -284,8 +285,8 @@ mod tests {
         }
     }
 
-    fn committing(catalog: &Arc<Catalog>) -> impl AsyncFnOnce(Vec<Edit>) -> Result<(), QueryError> {
-        async |edits| catalog.change(None, |_| Ok(edits)).await.map(|_| ())
+    fn committing(catalog: &Arc<Catalog>) -> impl AsyncFnOnce(Vec<Edit>, Option<Rejected>) -> Result<(), QueryError> {
+        async |edits, _| catalog.change(None, |_| Ok(edits)).await.map(|_| ())
     }
 
     fn tokens() -> Vec<SinkToken> {

@@ -48,7 +48,7 @@ impl StatementRun<'_> {
                         rows: Rows::Here(Vec::new()),
                         ..Execution::empty()
                     },
-                    false => Execution::count(written.rows, Some(written.job)),
+                    false => Execution::counts(written.rows, written.rejected, Some(written.job)),
                 })
             }
         }

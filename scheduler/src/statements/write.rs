@@ -29,7 +29,7 @@ use windlass_core::ids::JobId;
 use windlass_core::writes::Writers;
 use windlass_engine::OwnFolder;
 use windlass_engine::PlannedJob;
-use windlass_engine::connector::{PlannedSink, Registry, SinkToken, StagedFiles, WriteTarget};
+use windlass_engine::connector::{PlannedSink, Registry, Rejected, SinkToken, StagedFiles, WriteTarget};
 
 /// How long a failed write waits for its attempts to end.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -37,6 +37,8 @@ const NOTICE: Duration = Duration::from_secs(5);
 /// A published write.
 pub(super) struct Written {
     pub rows: u64,
+    /// Rows that were set aside, if the target may reject some.
+    pub rejected: Option<u64>,
     pub job: JobId,
     pub stages: Vec<Arc<StageRecord>>,
 }
@@ -292,7 +294,7 @@ impl Statements {
                 return Err(QueryError::Internal("files were staged for a connector".to_string()));
             }
         }
-        Ok(Written { rows, job: finished.job, stages: finished.stages })
+        Ok(Written { rows, rejected: None, job: finished.job, stages: finished.stages })
     }
 
     /// Waits for attempts that another attempt of their task has beaten. Staged files are removed only after that.
@@ -455,20 +457,25 @@ impl Write<'_> {
         if staged.len() != finished.parts.len() {
             return Err(QueryError::Internal("a task that wrote did not say what".to_string()));
         }
-        let rows = staged.iter().map(|token| token.rows).sum();
+        let staged_rows: u64 = staged.iter().map(|token| token.rows).sum();
         self.statements.stop_the_slower(&finished).await;
         let created = match self.destination {
             Destination::Connected(created) => created.as_ref(),
             Destination::Managed(_) | Destination::Files { .. } => None,
         };
-        let effect = self.effect.clone().map(|effect| effect.wrote(rows, created.is_none()));
         let catalog = &self.statements.inner.catalog;
-        let published = sinking.publish(staged, async |edits| match created {
-            None => catalog.change(effect, |_| Ok(edits)).await.map(|_| ()),
-            Some(table) => table.create(catalog, effect, edits).await,
+        let (mut rows, mut rejected) = (staged_rows, None);
+        let published = sinking.publish(staged, async |edits, aside: Option<Rejected>| {
+            rows = staged_rows - aside.map_or(0, |aside| aside.written);
+            rejected = aside.map(|aside| aside.rows);
+            let effect = self.effect.clone().map(|effect| effect.wrote(rows, created.is_none()));
+            match created {
+                None => catalog.change(effect, |_| Ok(edits)).await.map(|_| ()),
+                Some(table) => table.create(catalog, effect, edits).await,
+            }
         });
         let published = published.await?;
-        Ok(published.map(|()| Written { rows, job: finished.job, stages: finished.stages }))
+        Ok(published.map(|()| Written { rows, rejected, job: finished.job, stages: finished.stages }))
     }
 }
 

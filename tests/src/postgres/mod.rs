@@ -8,6 +8,7 @@ mod login;
 mod pushdown;
 mod query;
 mod read;
+mod rejects;
 mod write;
 
 use crate::asking::{SECRET, STAGES, answers, done, embedded, loaded_once, refused, rows, sql};

@@ -20,6 +20,9 @@ const STORAGE_CLASS: &str = "storage_class";
 /// The option of COPY for a file that names all files that it wrote.
 const MANIFEST: &str = "manifest";
 
+/// The option of COPY for the place of rows that a table does not take.
+const REJECTS: &str = "rejects";
+
 /// A statement as the parser gives it, and the query that follows its AS.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
@@ -44,6 +47,13 @@ pub(in crate::statements) struct PlaceOfTable {
     pub connector: String,
     pub location: String,
     pub options: BTreeMap<String, String>,
+}
+
+impl WriteTo {
+    /// Whether rows that the table does not take are set aside.
+    pub fn may_reject(&self) -> bool {
+        matches!(self, Self::Place(place) if place.options.contains_key(REJECTS))
+    }
 }
 
 /// Without the options, which may be secret.

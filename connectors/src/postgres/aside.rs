@@ -1,0 +1,210 @@
+//! Rows that the target does not take. They travel through tables beside the staging tables, so that they count exactly where the staged rows do.
+//!
+//! ```text
+//!   attempt    windlass_WRITE_ATTEMPT_no   the rows that cannot be sent, in the transaction of the staging table
+//!   prepare    windlass_WRITE_no           those of the attempts that count, and staged rows that the server refuses: in the transaction that moves the others
+//!   publish    the file                    the lines of windlass_WRITE_no, as often as it is tried; then all of the tables go
+//! ```
+//!
+//! Staging tables are lenient: they have neither lengths nor constraints. So what the server refuses it refuses where rows are moved. A range of rows that is
+//! refused is moved in halves, until the rows at fault are alone.
+
+use super::error::{PostgresError, Result as PostgresResult};
+use super::sink::{PostgresSink, Staged};
+use super::types::Wire;
+use super::wire::{Connection, literal};
+use crate::rejects::{NAMED, REASON, Rejects};
+use datafusion::common::Result;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use std::collections::BTreeSet;
+
+/// Number of a staged row.
+pub(super) const ROW: &str = "windlass_row";
+/// The end of the names of the tables beside staging tables.
+pub(super) const BESIDE: &str = "_no";
+/// Lines that travel together.
+const AT_ONCE: usize = 500;
+/// The savepoint before a range of rows.
+const PART: &str = "windlass_part";
+
+/// How values are staged so that the server looks at them only where they are moved.
+pub(super) fn lenient(wire: Wire) -> Wire {
+    match wire {
+        Wire::Jsonb => Wire::AsText,
+        Wire::Array(element) => Wire::Array(Box::new(lenient(*element))),
+        wire => wire,
+    }
+}
+
+/// Puts lines into a new table.
+pub(super) async fn put(connection: &mut Connection, table: &str, lines: &[String]) -> PostgresResult<()> {
+    connection.execute(&create(table)).await?;
+    for lines in lines.chunks(AT_ONCE) {
+        let values: Vec<String> = lines.iter().map(|line| format!("({})", literal(line))).collect();
+        connection.execute(&format!("INSERT INTO {table} (line) VALUES {}", values.join(", "))).await?;
+    }
+    Ok(())
+}
+
+fn create(table: &str) -> String {
+    format!("CREATE TABLE {table} (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, line text NOT NULL)")
+}
+
+/// Rows on their way into the target, some of which it may not take.
+pub(super) struct Aside<'a> {
+    pub sink: &'a PostgresSink,
+    pub rejects: &'a Rejects,
+    pub runtime: &'a RuntimeEnv,
+    /// Rows that were set aside.
+    pub count: u64,
+}
+
+impl Aside<'_> {
+    /// Takes over the lines of the attempts that count, in the transaction that moves rows.
+    pub async fn begin(&mut self, connection: &mut Connection, staged: &[Staged]) -> Result<()> {
+        let all = self.sink.target.in_schema(&self.sink.target.aside());
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        connection.execute(&create(&all)).await?;
+        for Staged { table, rejected, .. } in staged.iter().filter(|staged| staged.rejected > 0) {
+            let lines = self.sink.target.in_schema(&format!("{table}{BESIDE}"));
+            connection.execute(&format!("INSERT INTO {all} (line) SELECT line FROM {lines} ORDER BY n")).await?;
+            self.count += rejected;
+        }
+        self.check(connection).await
+    }
+
+    /// Moves the rows 1 to `rows` of a staging table with `insert`, a statement without a condition. Returns how many were set aside.
+    pub async fn move_table(
+        &mut self,
+        connection: &mut Connection,
+        table: &str,
+        (insert, rows): (&str, u64),
+    ) -> Result<u64> {
+        let (before, mut is_indexed) = (self.count, false);
+        let mut ranges = vec![(1, rows + 1)];
+        while let Some((from, to)) = ranges.pop().filter(|(from, to)| from < to) {
+            connection.execute(&format!("SAVEPOINT {PART}")).await?;
+            let moved = connection.execute(&format!("{insert} WHERE {ROW} >= {from} AND {ROW} < {to}")).await;
+            let refused = match moved {
+                Err(PostgresError::Refused(refusal)) if refusal.is_about_rows() => {
+                    connection.execute(&format!("ROLLBACK TO SAVEPOINT {PART}")).await?;
+                    Some(refusal)
+                }
+                moved => {
+                    moved.map_err(|error| self.sink.of_target(table, error))?;
+                    None
+                }
+            };
+            connection.execute(&format!("RELEASE SAVEPOINT {PART}")).await?;
+            let Some(refusal) = refused else { continue };
+            if to - from > 1 {
+                if !is_indexed {
+                    let of = self.sink.target.in_schema(table);
+                    connection.execute(&format!("CREATE INDEX ON {of} ({ROW})")).await?;
+                    is_indexed = true;
+                }
+                let middle = from + (to - from) / 2;
+                ranges.extend([(middle, to), (from, middle)]);
+                continue;
+            }
+            self.refuse(connection, table, from, &refusal.reason().replace(table, &self.sink.target.name)).await?;
+        }
+        Ok(self.count - before)
+    }
+
+    /// Sets one row of a staging table aside.
+    async fn refuse(&mut self, connection: &mut Connection, table: &str, row: u64, reason: &str) -> Result<()> {
+        let target = &self.sink.target;
+        let (all, of) = (target.in_schema(&target.aside()), target.in_schema(table));
+        let begin = literal(&format!("{{\"{REASON}\":{},", serde_json::Value::from(reason)));
+        let sql = format!(
+            "INSERT INTO {all} (line) SELECT {begin} || pg_catalog.substr(pg_catalog.row_to_json(r)::pg_catalog.text, 2) \
+             FROM (SELECT {} FROM {of} WHERE {ROW} = {row}) AS r",
+            target.names()
+        );
+        connection.execute(&sql).await?;
+        self.count += 1;
+        self.check(connection).await
+    }
+
+    /// # Errors
+    /// There are too many. The file has them: the transaction forgets them.
+    async fn check(&self, connection: &mut Connection) -> Result<()> {
+        if self.count <= self.rejects.most {
+            return Ok(());
+        }
+        let target = &self.sink.target;
+        let all = target.in_schema(&target.aside());
+        let first = connection.execute(&format!("SELECT line FROM {all} ORDER BY n LIMIT {NAMED}")).await?;
+        let first: Vec<String> = first.into_iter().flatten().flatten().collect();
+        write_file(self.rejects, connection, &[all], self.runtime).await?;
+        Err(self.rejects.exceeded(&first))
+    }
+}
+
+/// Writes the lines of these tables into the file, if there are some.
+async fn write_file(
+    rejects: &Rejects,
+    connection: &mut Connection,
+    tables: &[String],
+    runtime: &RuntimeEnv,
+) -> Result<()> {
+    let mut file = None;
+    for table in tables {
+        let mut last = "0".to_string();
+        loop {
+            let page = format!("SELECT n, line FROM {table} WHERE n > {last} ORDER BY n LIMIT {AT_ONCE}");
+            let rows = connection.execute(&page).await?;
+            if rows.is_empty() {
+                break;
+            }
+            let file = match &mut file {
+                Some(file) => file,
+                None => file.insert(rejects.open(runtime)?),
+            };
+            for row in rows {
+                let [Some(n), Some(line)] = <[_; 2]>::try_from(row).unwrap_or_default() else { continue };
+                file.write(&line).await?;
+                last = n;
+            }
+        }
+    }
+    match file {
+        Some(file) => file.close().await,
+        None => Ok(()),
+    }
+}
+
+impl PostgresSink {
+    /// Writes the file of a load that is there. Once its table is gone, that was done.
+    pub(super) async fn publish_rejects(&self, connection: &mut Connection, runtime: &RuntimeEnv) -> Result<()> {
+        let Some(rejects) = self.target.rejects()? else { return Ok(()) };
+        let table = self.target.in_schema(&self.target.aside());
+        let known = format!("SELECT pg_catalog.to_regclass({})", literal(&table));
+        if connection.execute(&known).await?.into_iter().flatten().flatten().next().is_none() {
+            return Ok(());
+        }
+        write_file(&rejects, connection, &[table], runtime).await
+    }
+
+    /// Writes the file of a load that has failed because an attempt found too many rows that cannot be sent.
+    pub(super) async fn keep_failed(&self, connection: &mut Connection, runtime: &RuntimeEnv) -> Result<()> {
+        let Some(rejects) = self.target.rejects()? else { return Ok(()) };
+        let (mut partitions, mut tables, mut count) = (BTreeSet::new(), Vec::new(), 0);
+        for table in self.staged_tables(connection).await?.iter().filter(|table| table.ends_with(BESIDE)) {
+            // One attempt of each task.
+            let partition = table.strip_prefix(&self.target.prefix()).and_then(|rest| rest.split('_').next());
+            if partition.is_some_and(|partition| partitions.insert(partition.to_string())) {
+                let table = self.target.in_schema(table);
+                let lines = connection.execute(&format!("SELECT pg_catalog.count(*) FROM {table}")).await?;
+                let lines = lines.into_iter().flatten().flatten().next();
+                count += lines.and_then(|lines| lines.parse().ok()).unwrap_or(0_u64);
+                tables.push(table);
+            }
+        }
+        match count > rejects.most {
+            true => write_file(&rejects, connection, &tables, runtime).await,
+            false => Ok(()),
+        }
+    }
+}
