@@ -14,7 +14,7 @@ use super::sink::{PostgresSink, Staged};
 use super::types::Wire;
 use super::wire::{Connection, literal};
 use crate::rejects::{NAMED, REASON, Rejects};
-use datafusion::common::Result;
+use datafusion::common::{Result, exec_err, internal_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use std::collections::BTreeSet;
 
@@ -73,15 +73,24 @@ impl Aside<'_> {
         self.check(connection).await
     }
 
-    /// Moves the rows 1 to `rows` of a staging table with `insert`, a statement without a condition. Returns how many were set aside.
+    /// Moves the rows of a staging table, of which an attempt has written `rows`, with `insert`, a statement without a condition. Returns how many were set
+    /// aside.
     pub async fn move_table(
         &mut self,
         connection: &mut Connection,
         table: &str,
         (insert, rows): (&str, u64),
     ) -> Result<u64> {
+        let of = self.sink.target.in_schema(table);
+        let known = format!("SELECT pg_catalog.count(*), coalesce(pg_catalog.max({ROW}), 0) FROM {of}");
+        let known = connection.execute(&known).await?.into_iter().flatten().flatten();
+        let known: Vec<u64> = known.filter_map(|number| number.parse().ok()).collect();
+        let [count, last] = known[..] else { return internal_err!("PostgreSQL does not count the rows of {of}") };
+        if count != rows {
+            return exec_err!("{of} has {count} of the {rows} rows that were staged: run the statement again");
+        }
         let (before, mut is_indexed) = (self.count, false);
-        let mut ranges = vec![(1, rows + 1)];
+        let mut ranges = vec![(1, last + 1)];
         while let Some((from, to)) = ranges.pop().filter(|(from, to)| from < to) {
             connection.execute(&format!("SAVEPOINT {PART}")).await?;
             let moved = connection.execute(&format!("{insert} WHERE {ROW} >= {from} AND {ROW} < {to}")).await;
@@ -99,7 +108,6 @@ impl Aside<'_> {
             let Some(refusal) = refused else { continue };
             if to - from > 1 {
                 if !is_indexed {
-                    let of = self.sink.target.in_schema(table);
                     connection.execute(&format!("CREATE INDEX ON {of} ({ROW})")).await?;
                     is_indexed = true;
                 }
