@@ -46,7 +46,7 @@ impl Admin for AdminService {
         let Some(submissions) = &self.submissions else {
             return Err(Status::unimplemented("this primary does not take submissions"));
         };
-        let script = Script { sql, name, options: options.into_iter().collect() };
+        let script = Script { sql, name, options: options.into_iter().collect(), ..Script::default() };
         let job = submissions.submit(&by, script).await?;
         Ok(Response::new(v1::SubmitResponse { job: job.to_string() }))
     }

@@ -4,6 +4,7 @@ Each function is one thing that a user of theirs expects to work. The first that
 """
 
 import sys
+import tempfile
 
 import livy
 import livy.client
@@ -42,6 +43,19 @@ def python_sessions_run_sql_statements(url):
     client.delete_session(session.session_id)
 
 
+def batches_run_scripts(url):
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write("create table by_batch as select cast($1 as bigint) as n; insert into by_batch values (cast($1 as bigint) + 1)")
+        script.flush()
+        batch = livy.LivyBatch.create(url, file=script.name, args=["40"], name="nightly")
+        assert batch.wait() == livy.SessionState.SUCCESS, batch.log()
+    assert any("by_batch" in line for line in batch.log()), batch.log()
+    with livy.LivySession.create(url, kind=livy.SessionKind.SQL) as session:
+        assert session.download_sql("select n from by_batch order by n")["n"].to_list() == [40, 41]
+    batch.kill()
+    assert livy.client.LivyClient(url).get_batch(batch.batch_id) is None
+
+
 def the_older_client_works_too(url):
     with pylivy.LivySession(url, pylivy.SessionKind.SQL, spark_executor_cores=2, spark_executor_memory="1g") as session:
         frame = session.read_sql("select value as v from generate_series(1, 3) order by value")
@@ -52,6 +66,7 @@ if __name__ == "__main__":
     for check in (
         sql_sessions_give_data_frames,
         python_sessions_run_sql_statements,
+        batches_run_scripts,
         the_older_client_works_too,
     ):
         check(sys.argv[1])

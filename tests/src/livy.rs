@@ -3,7 +3,7 @@
 mod clients;
 mod http;
 
-use crate::cluster::{Processes, Restarted};
+use crate::cluster::{Processes, Restarted, succeed, windlass};
 use http::Server;
 use serde_json::{Value, json};
 
@@ -409,4 +409,106 @@ fn sessions_and_outputs_outlive_their_primary() {
     server.until_served();
     assert_eq!(server.get(&session).status, 404);
     assert_eq!(server.open(&sql()), "/sessions/1", "numbers are not given twice");
+}
+
+#[test]
+fn batches_run_scripts_of_sql() {
+    let cluster = Processes::start();
+    let server = Server::new(&cluster.rest);
+    let session = server.open(&sql());
+    server.rows(&session, "create table t (n bigint)");
+    let script = |name: &str, text: &str| {
+        let path = cluster.dir.path().join(name);
+        std::fs::write(&path, text).expect("a file can be written");
+        path.display().to_string()
+    };
+    assert_eq!(server.get("/batches").json(), json!({ "from": 0, "total": 0, "sessions": [] }));
+    let file = script("add.sql", "insert into t values (cast($1 as bigint));\ninsert into t select cast($2 as bigint)");
+    let asked = json!({
+        "file": file, "args": ["1", "it's 2"], "name": "nächtlich", "proxyUser": "ann", "conf": { "spark.ui.port": 1 },
+        "numExecutors": 2,
+    });
+    let created = server.post("/batches", &asked);
+    assert_eq!((created.status, created.header("location")), (201, Some("/batches/0")));
+    let batch = created.json();
+    assert_eq!((&batch["id"], &batch["name"], &batch["proxyUser"]), (&json!(0), &json!("nächtlich"), &json!("ann")));
+    let failed = server.until_state("/batches/0", "dead");
+    assert!(failed["log"].to_string().contains("it's 2"), "{failed}");
+    assert_eq!(server.rows(&session, "select n from t"), json!([[1]]), "statements before the one that fails are done");
+    let log = server.get("/batches/0/log?size=-1").body;
+    assert!(log.contains("spark.ui.port is ignored") && log.contains("numExecutors is ignored"), "{log}");
+
+    // In the files of the cluster.
+    succeed(windlass(&["fs", "put", &file, "/add.sql", "--url", &cluster.url]));
+    let created = server.post("/batches", &json!({ "file": "wfs:///add.sql", "args": ["2", "3"] }));
+    assert_eq!(created.status, 201, "{created:?}");
+    server.until_state("/batches/1/state", "success");
+    assert_eq!(server.rows(&session, "select n from t order by n"), json!([[1], [2], [3]]));
+    assert_eq!(server.get("/batches?from=1&size=5").json()["sessions"][0]["state"], "success");
+
+    // A batch that is deleted while it runs is cancelled.
+    let long = script("long.sql", LONG);
+    assert_eq!(server.post("/batches", &json!({ "file": long })).status, 201);
+    assert_eq!(server.delete("/batches/2").json(), json!({ "msg": "deleted" }));
+    assert_eq!(server.get("/batches/2").status, 404);
+    assert_eq!(server.get("/api/v1/cluster").json()["jobs_running"], 0);
+    assert_eq!(server.get("/batches").json()["total"], 2);
+
+    let refused = |asked: &Value, word: &str| {
+        let answer = server.post("/batches", asked);
+        assert!(answer.status == 400 && answer.msg().contains(word), "{word} is missing in {answer:?}");
+    };
+    refused(&json!({}), "file");
+    refused(&json!({ "file": "/nowhere/a.sql" }), "/nowhere/a.sql");
+    refused(&json!({ "file": script("job.py", "print(1)") }), "SQL alone");
+    refused(&json!({ "file": file, "kind": "sql" }), "kind");
+    refused(&json!({ "file": file, "conf": { "spark.task.maxFailures": "x" }, "ttl": "1h" }), "ttl");
+    let wrong = server.post("/batches", &json!({ "file": script("wrong.sql", "selec 1") })).json();
+    let dead = server.until_state(&format!("/batches/{}", wrong["id"]), "dead");
+    assert!(dead["log"].to_string().contains("selec"), "{dead}");
+}
+
+/// The primary is killed at any moment of a batch, and each of its statements happens once.
+#[test]
+fn batches_outlive_their_primary() {
+    let cluster = Processes::start();
+    let server = Server::new(&cluster.rest);
+    let mut primary = Restarted::new(cluster.primary(), &cluster.url).with_rest(&cluster.rest);
+    let session = server.open(&sql());
+    server.rows(&session, "create table t (n bigint)");
+    let path = cluster.dir.path().join("add.sql");
+    let statements: Vec<String> = (0..6).map(|_| "insert into t values (cast($1 as bigint))".to_owned()).collect();
+    std::fs::write(&path, statements.join(";\n")).expect("a file can be written");
+    for round in 0..5_u64 {
+        let asked = json!({ "file": path, "args": [round.to_string()] });
+        assert_eq!(server.post("/batches", &asked).status, 201);
+        std::thread::sleep(std::time::Duration::from_millis(12 * round));
+        primary.restart("-KILL");
+        server.until_served();
+        server.until_state(&format!("/batches/{round}/state"), "success");
+        let count = format!("select count(*) from t where n = {round}");
+        assert_eq!(server.rows(&session, &count), json!([[6]]), "round {round}");
+    }
+    primary.restart("-KILL");
+    server.until_served();
+    assert_eq!(server.get("/batches/0/state").json()["state"], "success");
+    assert_eq!(server.get("/batches").json()["total"], 5);
+}
+
+/// A client that waits in a long poll has an answer at once.
+#[test]
+fn a_long_poll_ends_with_its_statement() {
+    let cluster = Processes::start();
+    let server = Server::new(&cluster.rest);
+    let session = server.open(&sql());
+    let mut late = Vec::new();
+    for _ in 0..50 {
+        let statement = server.run(&session, "select 1");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
+        late.push(now.as_millis() as u64 - statement["completed"].as_u64().expect("it has ended"));
+    }
+    late.sort_unstable();
+    // The end is written to the store before it is told.
+    println!("from the end of a statement to its answer, in ms: median {}, most {}", late[25], late[49]);
+    assert!(late[25] <= 50, "{late:?}");
 }

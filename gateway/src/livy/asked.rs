@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+use windlass_scheduler::services::batches::NewBatch;
 use windlass_scheduler::services::interactive::{Asked, Kind, NewSession};
 
 /// Maximum bytes of a body.
@@ -88,7 +89,31 @@ impl Create {
         let times = |text: &Option<String>| text.as_deref().map(span).transpose();
         let (ttl, idle) = (times(&self.ttl)?, times(&self.idle_timeout)?);
         let heartbeat = (heartbeat_timeout_s > 0).then(|| Duration::from_secs(heartbeat_timeout_s.into()));
-        let asked = Asked {
+        Ok(NewSession { asked: self.asked(parameters)?, ttl, idle, heartbeat })
+    }
+
+    /// Returns the batch that it asks for.
+    ///
+    /// # Errors
+    /// It names no file, or has a field that batches have not.
+    pub fn batch(mut self, parameters: &Parameters) -> Result<NewBatch, Refusal> {
+        let foreign = [
+            ("kind", self.kind.is_some()),
+            ("ttl", self.ttl.is_some()),
+            ("idleTimeout", self.idle_timeout.is_some()),
+            ("heartbeatTimeoutInSecond", self.heartbeat_timeout_in_second.is_some()),
+        ];
+        if let Some((name, _)) = foreign.iter().find(|(_, is_given)| *is_given) {
+            return Err(Refusal::bad(format!("a batch has no {name}: see POST /sessions")));
+        }
+        let file = self.file.take().filter(|file| !file.is_empty());
+        let file = file.ok_or_else(|| Refusal::bad("requirement failed: file must be specified."))?;
+        let args = self.args.take().unwrap_or_default();
+        Ok(NewBatch { file, args, asked: self.asked(parameters)? })
+    }
+
+    fn asked(self, parameters: &Parameters) -> Result<Asked, Refusal> {
+        Ok(Asked {
             kind: self.kind.unwrap_or_default(),
             name: self.name,
             proxy_user: parameters.text("doAs").map(str::to_string).or(self.proxy_user),
@@ -96,7 +121,7 @@ impl Create {
             queue: self.queue,
             ttl: self.ttl,
             idle_timeout: self.idle_timeout,
-            heartbeat_timeout_s,
+            heartbeat_timeout_s: self.heartbeat_timeout_in_second.unwrap_or(0),
             driver_memory: self.driver_memory,
             driver_cores: self.driver_cores,
             executor_memory: self.executor_memory,
@@ -106,8 +131,7 @@ impl Create {
             py_files: self.py_files.unwrap_or_default(),
             files: self.files.unwrap_or_default(),
             archives: self.archives.unwrap_or_default(),
-        };
-        Ok(NewSession { asked, ttl, idle, heartbeat })
+        })
     }
 }
 

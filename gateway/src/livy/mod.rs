@@ -8,6 +8,7 @@
 //! | `POST /sessions/{id}/connect`, `/stop`, `/interrupt`, `/completion` | |
 //! | `GET /sessions/{id}/statements?order=&from=&size=`, `POST` | |
 //! | `GET /sessions/{id}/statements/{n}?wait=MS`, `POST …/cancel` | |
+//! | `/batches…` | see [`batches`] |
 //! | `GET /version` | |
 //!
 //! A request for one session is a heartbeat of its client. `?wait=` and the header `Prefer: wait=` make a request wait for the end of its statement.
@@ -15,6 +16,7 @@
 
 mod answers;
 mod asked;
+mod batches;
 mod completion;
 mod refusal;
 mod values;
@@ -33,7 +35,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use windlass_core::access::Principal;
 use windlass_scheduler::services::Services;
-use windlass_scheduler::services::interactive::{Key, Kind, NewStatement};
+use windlass_scheduler::services::interactive::{InteractiveError, Key, Kind, NewStatement};
 
 /// The version of Livy whose calls these are.
 const VERSION: &str = "0.8.0-incubating";
@@ -60,6 +62,7 @@ pub(crate) fn routes(services: Services) -> Router {
         .route("/sessions/{id}/statements/{statement}", get(statement))
         .route("/sessions/{id}/statements/{statement}/cancel", post(cancel))
         .route("/version", get(version))
+        .merge(batches::routes())
         .with_state(services)
 }
 
@@ -104,15 +107,18 @@ async fn list(State(services): State<Services>, Extension(by): Who, Query(asked)
 async fn create(State(services): State<Services>, Extension(by): Who, Query(parameters): Asked, body: Body) -> Answer {
     let create: Create = asked::body(body).await?;
     let new = create.session(&Parameters(parameters))?;
-    let view = services.interactive.create(&by, new).await.map_err(|error| {
-        let refusal = Refusal::from(error);
-        match refusal.status {
-            StatusCode::BAD_REQUEST => Refusal::bad(format!("Rejected, Reason: {}", refusal.message)),
-            _ => refusal,
-        }
-    })?;
+    let view = services.interactive.create(&by, new).await.map_err(rejected)?;
     let location = [(header::LOCATION, format!("/sessions/{}", view.id))];
     Ok((StatusCode::CREATED, location, Json(answers::session(&view))).into_response())
+}
+
+/// Says why a session or a batch is not created, in the words of Livy.
+fn rejected(error: InteractiveError) -> Refusal {
+    let refusal = Refusal::from(error);
+    match refusal.status {
+        StatusCode::BAD_REQUEST => Refusal::bad(format!("Rejected, Reason: {}", refusal.message)),
+        _ => refusal,
+    }
 }
 
 async fn show(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>) -> Answer {

@@ -20,6 +20,7 @@ use crate::flight::FlightFace;
 use crate::meta::keys::{cluster, outcomes, tries};
 use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, SealError, Sealer};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
+use crate::services::batches::Batches;
 use crate::services::catalog::Catalog as CatalogView;
 use crate::services::cluster::ClusterView;
 use crate::services::files::Files as FilesView;
@@ -348,7 +349,9 @@ async fn assemble(
     let (settings, stopped) = (config.submissions, stop.clone());
     let interactive = Interactive::new(config.interactive, runs.clone(), sessions.clone(), &statements, stop.clone());
     let submissions = Submissions::new(settings, runs.clone(), of_submissions, driver, store, options, stopped);
+    let batches = Batches::new(submissions.clone(), jobs.clone(), statements.clone(), stop.clone());
     let services = Services {
+        batches,
         loads: Loads::new(statements.clone(), runs.clone()),
         submissions,
         interactive,
@@ -369,6 +372,7 @@ async fn assemble(
     }));
     services.submissions.resume().await?;
     services.interactive.resume().await?;
+    services.batches.resume().await?;
     primary.sessions(registry);
     if let Some(elastic) = config.elastic.clone() {
         let (tasks, stop) = primary.background();

@@ -170,6 +170,20 @@ impl Jobs {
         self.history().query(query, progress)
     }
 
+    /// Waits until a job is listed.
+    pub(crate) async fn listed(&self, id: JobId) {
+        let mut changes = self.history().changes();
+        // An error means that the primary stops.
+        while self.history().job(id, |_| ()).is_none() && changes.changed().await.is_ok() {}
+    }
+
+    /// Waits until a job or a submission has ended, and returns it. `None`: no such job.
+    pub(crate) async fn ended(&self, by: &Principal, id: JobId) -> Option<JobView> {
+        let mut changes = self.history().changes();
+        while !self.history().job(id, |job| job.state.has_ended())? && changes.changed().await.is_ok() {}
+        self.show(by, id).map(|detail| detail.job)
+    }
+
     /// Follows the jobs of the statement that its client named `query`, until the latest one has ended.
     pub fn watch(&self, _: &Principal, query: String) -> impl Stream<Item = ProgressView> + Send + use<> {
         stream::unfold(Watch::new(self.history().clone(), query), Watch::next)

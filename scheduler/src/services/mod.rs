@@ -7,6 +7,7 @@
 //! | [`loads`] | streams of batches that become rows of a table |
 //! | [`submissions`] | scripts that run without their client |
 //! | [`interactive`] | sessions whose statements and results outlive a primary |
+//! | [`batches`] | scripts in files, under numbers of their own |
 //! | [`jobs`] | ended and running jobs of the cluster |
 //! | [`catalog`] | catalogs, schemas and tables |
 //! | [`cluster`] | executors, and how many are wanted |
@@ -15,6 +16,7 @@
 //! The first argument of each method is the [`Principal`](windlass_core::access::Principal) on whose behalf it is called. Methods
 //! return plain types with enums for states.
 
+pub mod batches;
 pub mod catalog;
 pub mod cluster;
 pub mod files;
@@ -41,6 +43,7 @@ pub struct Services {
     pub loads: loads::Loads,
     pub submissions: submissions::Submissions,
     pub interactive: interactive::Interactive,
+    pub batches: batches::Batches,
     pub jobs: jobs::Jobs,
     pub catalog: catalog::Catalog,
     pub cluster: cluster::ClusterView,

@@ -41,6 +41,8 @@ pub struct Script {
     pub name: String,
     /// Session options, as SET takes them.
     pub options: BTreeMap<String, String>,
+    /// Values of `$1`, `$2`, … of the statements.
+    pub parameters: Vec<String>,
 }
 
 /// Limits on submissions.
@@ -98,26 +100,46 @@ impl Submissions {
     /// # Errors
     /// The statements cannot be parsed, the first of them fails, or there are too many submissions.
     pub async fn submit(&self, by: &Principal, script: Script) -> Result<JobId, QueryError> {
+        let (id, job) = self.reserve();
+        self.submit_as(by, script, id, job).await.map(|()| job)
+    }
+
+    /// Returns the ids of a submission that may be handed over later: in the store, and in lists of jobs.
+    pub(crate) fn reserve(&self) -> (String, JobId) {
+        (self.shared.statements.catalog().ids().name(), self.shared.driver.next_job())
+    }
+
+    /// Whether a submission with this id in the store has not ended.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.shared.under_way.lock().contains_key(id)
+    }
+
+    /// Accepts a script under ids from [`Submissions::reserve`].
+    pub(crate) async fn submit_as(
+        &self,
+        by: &Principal,
+        script: Script,
+        id: String,
+        job: JobId,
+    ) -> Result<(), QueryError> {
         let shared = &self.shared;
-        let id = shared.statements.catalog().ids().name();
         let session = shared.session(&id, by, &script.options)?;
         let texts = shared.statements.split(&session, &script.sql).await?;
         if texts.is_empty() {
             return Err(QueryError::Invalid("there is no statement to run".to_string()));
         }
         let under_way = self.enter(&id, by)?;
-        let job = shared.driver.next_job();
-        let Script { name, options, .. } = script;
+        let Script { name, options, parameters, .. } = script;
         let (user, submitted_ms) = (by.name().to_string(), shared.statements.catalog().clock().wall_ms());
         let machine = Machine::new(texts.len() as u32);
-        let submission = Submission { texts, name, options, user, job: job.0, submitted_ms };
+        let submission = Submission { texts, name, options, parameters, user, job: job.0, submitted_ms };
         let (submitter, accepted) = oneshot::channel();
         let running = Running::new(shared, under_way, submission, machine);
         running.submitted(session, submitter).start();
         match accepted.await {
             Ok(Err(error)) => Err(error),
             // Without an answer the primary is stopping, and the next one continues the submission.
-            Ok(Ok(())) | Err(_) => Ok(job),
+            Ok(Ok(())) | Err(_) => Ok(()),
         }
     }
 

@@ -103,7 +103,8 @@ impl Parameters {
             }
         };
         let values = names.0.iter().zip(values).map(|(name, value)| Ok((name.clone(), wanted.of_type(name, value)?)));
-        Ok(match names.are_numbers() {
+        // Numbers may have gaps where values have names.
+        Ok(match names.are_numbers() && matches!(self, Parameters::Positional(_)) {
             true => ParamValues::from(values.map(|value| Ok(value?.1)).collect::<Result<Vec<_>>>()?),
             false => ParamValues::from(values.collect::<Result<HashMap<_, _>>>()?),
         })

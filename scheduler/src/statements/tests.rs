@@ -4,6 +4,7 @@ use crate::clock::{Clock, Ids};
 use crate::driver::{Driver, DriverConfig};
 use crate::files::Tickets;
 use crate::meta::{Entry, Leader, MemoryIds, MemoryStore, MetaError, MetaStore, Term, Transaction};
+use crate::services::batches::Batches;
 use crate::services::cluster::ClusterView;
 use crate::services::interactive::{Interactive, InteractiveConfig};
 use crate::services::jobs::Jobs;
@@ -116,11 +117,14 @@ impl Bench {
         let (config, of_runs) = (SubmissionsConfig::default(), runs.clone());
         let sessions = Sessions::new(Arc::clone(&self.sessions), statements.clone());
         let interactive = InteractiveConfig::default();
+        let submissions =
+            Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new(), stop.clone());
         Services {
+            batches: Batches::new(submissions.clone(), jobs.clone(), statements.clone(), stop.clone()),
+            submissions,
             interactive: Interactive::new(interactive, runs.clone(), sessions.clone(), &statements, stop.clone()),
             sessions,
             loads: Loads::new(statements.clone(), runs.clone()),
-            submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new(), stop),
             catalog: services::catalog::Catalog::new(statements),
             files: services::files::Files::new(wfs, cluster.clone(), tickets, Ids::random()),
             runs,

@@ -17,7 +17,31 @@ fn clients_of_python_work() {
     let mut clients = python("livy_clients.py");
     clients.arg(&cluster.rest);
     let printed = succeed(clients);
-    assert_eq!(printed.matches(": ok").count(), 3, "{printed}");
+    assert_eq!(printed.matches(": ok").count(), 4, "{printed}");
+}
+
+/// sparkmagic in kernels of Python, Scala and R.
+#[test]
+fn notebooks_work() {
+    let cluster = Processes::start();
+    let mut notebooks = python("livy_notebook.py");
+    notebooks.arg(&cluster.rest);
+    assert_eq!(succeed(notebooks), "notebooks: ok\n");
+}
+
+/// The commands of docs/livy.md, run as written.
+#[test]
+fn the_commands_of_the_documentation_work() {
+    let cluster = Processes::start();
+    let text = std::fs::read_to_string(root().join("docs/livy.md")).expect("it can be read");
+    let commands = text.split("```bash\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has commands");
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &format!("set -euo pipefail\n{commands}")]);
+    shell.env("REST", &cluster.rest).env("DIR", cluster.dir.path());
+    let printed = succeed(shell);
+    for wanted in ["\"state\":\"idle\"", "\"data\":[[15]]", "submitted: 2 statements", "\"data\":[[7]]", "deleted"] {
+        assert!(printed.contains(wanted), "{wanted} is missing in\n{printed}");
+    }
 }
 
 #[test]

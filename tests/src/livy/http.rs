@@ -102,15 +102,6 @@ impl Server {
         statement["output"]["data"]["application/json"]["data"].clone()
     }
 
-    /// Waits until a statement of the session runs.
-    pub fn until_running(&self, statement: &str) {
-        let patience = Instant::now() + Duration::from_secs(30);
-        while self.get(statement).json()["progress"] == 0.0 {
-            assert!(Instant::now() < patience, "{statement} does not run: {:?}", self.get(statement));
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
     pub fn until_state(&self, path: &str, state: &str) -> Value {
         let patience = Instant::now() + Duration::from_secs(30);
         loop {

@@ -4,6 +4,7 @@
 //!
 //! | prefix | contents |
 //! |--------|-------|
+//! | `batch/` | batches |
 //! | `catalog/` | schemas, tables and views |
 //! | `cluster/` | the secret that passes are signed with |
 //! | `counter/` | numbers that only grow |
@@ -21,6 +22,7 @@
 //! | `wfs/` | the namespace of `wfs://` ([`files`]), and executors in maintenance ([`maintenance`]) |
 //! | `write/` | writes in progress into files |
 
+pub(crate) mod batches;
 pub(crate) mod catalog;
 pub(crate) mod cluster;
 pub(crate) mod counters;

@@ -15,6 +15,9 @@ pub(crate) struct Submission {
     pub texts: Vec<String>,
     pub name: String,
     pub options: BTreeMap<String, String>,
+    /// Values of `$1`, `$2`, … of its statements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<String>,
     /// Name of the user who submitted it. Empty if none was given.
     #[serde(default)]
     pub user: String,
@@ -96,6 +99,7 @@ mod tests {
             texts,
             name: String::new(),
             options: BTreeMap::new(),
+            parameters: vec!["1".into()],
             user: "ann".into(),
             job: 7,
             submitted_ms: 5,

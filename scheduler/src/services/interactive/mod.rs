@@ -260,6 +260,13 @@ impl Interactive {
     /// # Errors
     /// An option or the name is wrong, or there are too many sessions.
     pub async fn create(&self, by: &Principal, new: NewSession) -> Result<SessionView, InteractiveError> {
+        let (interactive, by) = (self.clone(), by.clone());
+        // A caller that leaves midway does not stop it midway.
+        let created = self.shared.tasks.spawn(async move { interactive.create_whole(&by, new).await });
+        created.await.unwrap_or_else(|_| Err(not_leading()))
+    }
+
+    async fn create_whole(&self, by: &Principal, new: NewSession) -> Result<SessionView, InteractiveError> {
         let shared = &self.shared;
         let mut next = shared.next.lock().await;
         shared.has_room(new.asked.name.as_deref())?;
@@ -393,8 +400,12 @@ impl Interactive {
         let live = self.live(key)?;
         live.heard(false);
         if !wait.is_zero() {
-            // The view shows how far it came.
-            let _ = tokio::time::timeout(wait, live.ended(statement)).await;
+            // The view shows how far it came. A primary that stops lets nobody wait.
+            tokio::select! {
+                () = live.ended(statement) => {}
+                () = tokio::time::sleep(wait) => {}
+                () = self.shared.stop.cancelled() => {}
+            }
         }
         self.view(by, &live, statement).await
     }
@@ -540,6 +551,12 @@ impl Shared {
         }
         known.by_id.remove(&live.id);
     }
+}
+
+/// Returns the options of what was asked for, and lines for its log.
+pub(super) fn options_of(asked: &Asked) -> Result<(Vec<(String, String)>, Vec<String>), InteractiveError> {
+    let options = Options::of(asked).map_err(InteractiveError::Invalid)?;
+    Ok((options.set, options.log))
 }
 
 /// Returns the name of a statement for its outcome, which outlives this primary.

@@ -12,7 +12,8 @@ use crate::services::jobs::JobState;
 use crate::services::runs::Ask;
 use crate::statements::sessions::Session;
 use crate::statements::tries::exhausted;
-use crate::statements::{Delivery, Info, SessionEffect, session_effect};
+use crate::statements::{Delivery, Info, Parameters, SessionEffect, session_effect};
+use datafusion::common::ScalarValue;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::VecDeque;
@@ -236,7 +237,7 @@ impl Running {
 
     fn begin(&mut self, statement: u32, again: bool) -> BoxFuture<'static, Done> {
         self.planned = Arc::default();
-        let Submission { texts, name, .. } = &self.submission;
+        let Submission { texts, name, parameters, .. } = &self.submission;
         let (Some(session), Some(text)) = (&self.session, texts.get(statement as usize)) else {
             let error =
                 QueryError::Internal(format!("statement {statement} of a submission has no text or no session"));
@@ -256,7 +257,11 @@ impl Running {
             is_counted: true,
             first_rows: None,
         };
-        let run = self.shared.runs.attach(&session.user, session, Ask::sql(text), info, None);
+        let numbered = parameters.iter().enumerate();
+        let numbered = numbered.map(|(index, value)| ((index + 1).to_string(), ScalarValue::from(value.as_str())));
+        let parameters = (!parameters.is_empty()).then(|| Parameters::Named(numbered.collect()));
+        let ask = Ask::Sql { text: text.clone(), parameters };
+        let run = self.shared.runs.attach(&session.user, session, ask, info, None);
         async move { Done::Ran(run.ended().await.map(drop)) }.boxed()
     }
 
