@@ -101,7 +101,7 @@ impl Params {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Returns one row with a column for each of `placeholders`, in their order and, where they give one, of their type.
+    /// Returns one row with a column for each of `placeholders`, in their order. Texts are of the placeholder's type, if it has one.
     pub(crate) fn bind(&self, placeholders: &SchemaRef) -> Result<RecordBatch> {
         let mut fields = Vec::with_capacity(placeholders.fields().len());
         let mut columns = Vec::with_capacity(placeholders.fields().len());
@@ -149,7 +149,8 @@ fn array_of(name: &str, value: &Param, wanted: &DataType) -> Result<ArrayRef> {
             array.len()
         )));
     }
-    if wanted.is_null() || array.data_type() == wanted {
+    // A value that has a type keeps it: the cluster converts it where that does not change it. 1.5 beside an integer stays 1.5.
+    if wanted.is_null() || array.data_type() == wanted || matches!(value, Param::Typed(_)) {
         return Ok(array);
     }
     // Not `safe`: a value that does not fit must be an error, not NULL.

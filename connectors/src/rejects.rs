@@ -12,8 +12,10 @@ use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
 use datafusion::common::cast::as_float64_array;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, plan_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::StreamExt;
+use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::path::Path;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use windlass_engine::Place;
@@ -86,9 +88,13 @@ impl Rejects {
     /// # Errors
     /// It cannot.
     pub async fn check(&self, runtime: &RuntimeEnv) -> Result<()> {
-        match runtime.object_store(self.place.store())?.head(self.place.path()).await {
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => exec_err!("the rejects of the load cannot be written to {}: {error}", self.place),
+        let store = runtime.object_store(self.place.store())?;
+        // A folder that is not there is empty. A bucket that is not there is an error, which a look at the file alone would not tell from a missing file.
+        let mut folder: Vec<_> = self.place.path().parts().collect();
+        folder.pop();
+        match store.list(Some(&Path::from_iter(folder))).next().await {
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => exec_err!("the rejects of the load cannot be written to {}: {error}", self.place),
         }
     }
 

@@ -327,8 +327,8 @@ fn sessions_end_at_their_time_limits() {
     let ttl = server.open(&json!({ "kind": "sql", "ttl": "1s" }));
     let posted = server.post(&format!("{ttl}/statements"), &json!({ "code": LONG }));
     assert_eq!(posted.status, 201);
-    assert!(until_killed(&idle).contains("Idle"));
-    assert!(until_killed(&ttl).contains("Ttl"));
+    assert!(until_killed(&idle).contains("for its idleTimeout"));
+    assert!(until_killed(&ttl).contains("its ttl is over"));
     assert_eq!(server.get(&format!("{ttl}/statements/0")).json()["state"], "cancelled");
     // Outputs of an ended session stay readable.
     let kept = server.get(&format!("{idle}/statements/0")).json();
@@ -458,6 +458,7 @@ fn batches_run_scripts_of_sql() {
         let answer = server.post("/batches", asked);
         assert!(answer.status == 400 && answer.msg().contains(word), "{word} is missing in {answer:?}");
     };
+    refused(&asked, "Duplicate session name: nächtlich");
     refused(&json!({}), "file");
     refused(&json!({ "file": "/nowhere/a.sql" }), "/nowhere/a.sql");
     refused(&json!({ "file": script("job.py", "print(1)") }), "SQL alone");

@@ -278,7 +278,8 @@ async fn files_are_written_with_the_storage_class_of_their_table() {
 async fn files_of_one_name_size_and_time_are_told_apart() {
     let mut server = Server::start();
     let cluster = server.cluster();
-    let copy = |n: u32, bucket: &str| format!("copy (select {n} as n) to 's3://{bucket}/twin/a.parquet' stored as parquet");
+    let copy =
+        |n: u32, bucket: &str| format!("copy (select {n} as n) to 's3://{bucket}/twin/a.parquet' stored as parquet");
     let table = |name: &str, bucket: &str| {
         format!("create external table {name} (n bigint) stored as parquet location 's3://{bucket}/twin/a.parquet'")
     };
@@ -302,7 +303,9 @@ async fn copy_writes_a_manifest() {
     let cluster = server.cluster();
     let sql = |statements: &[&str]| cluster.sql(statements);
     let local = tempfile::tempdir().expect("there is room");
-    for folder in ["s3://lake/un loaded+é/".to_owned(), "wfs:///unloaded/".to_owned(), format!("{}/", local.path().display())] {
+    for folder in
+        ["s3://lake/un loaded+é/".to_owned(), "wfs:///unloaded/".to_owned(), format!("{}/", local.path().display())]
+    {
         let copy = |rows: u32| {
             format!(
                 "copy (select value as n, value % 3 as part from generate_series(1, {rows})) to '{folder}' stored as parquet \
@@ -334,7 +337,8 @@ async fn copy_writes_a_manifest() {
         assert_eq!(sql(&[&all, "select count(*) as n from all_of"]).unwrap(), "n\n1010\n");
         sql(&["drop table manifest", "drop table one", "drop table all_of"]).unwrap();
     }
-    let no = |options: &str, to: &str| sql(&[&format!("copy (select 1 as n) to '{to}' stored as csv options ({options})")]);
+    let no =
+        |options: &str, to: &str| sql(&[&format!("copy (select 1 as n) to '{to}' stored as csv options ({options})")]);
     refused(no("manifest true", "s3://lake/a.csv"), &["'manifest' is for folders", "s3://lake/a.csv"]);
     refused(no("manifest 'often'", "s3://lake/a/"), &["'manifest' is true or false", "'often'"]);
     cluster.at_rest().await;

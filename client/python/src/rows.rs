@@ -1,6 +1,6 @@
 //! The rows of a statement.
 
-use crate::errors::in_stream;
+use crate::errors::{in_stream, raised};
 use crate::waiting::{runtime, wait};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
@@ -8,10 +8,9 @@ use arrow::error::ArrowError;
 use arrow_pyarrow::{IntoPyArrow, ToPyArrow};
 use futures::StreamExt;
 use parking_lot::Mutex;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
-use windlass_client::ResultStream;
+use windlass_client::{ClientError, ResultStream};
 
 /// Rows that are read on demand, once.
 #[pyclass(frozen)]
@@ -30,7 +29,7 @@ impl Rows {
 
     fn take(&self) -> PyResult<ResultStream> {
         let taken = self.stream.lock().take();
-        taken.ok_or_else(|| PyValueError::new_err("the rows of this result were read already: run the statement again"))
+        taken.ok_or_else(|| Python::attach(|py| raised(py, &read_already())))
     }
 }
 
@@ -65,6 +64,10 @@ impl Rows {
     fn close(&self) {
         self.stream.lock().take();
     }
+}
+
+fn read_already() -> ClientError {
+    ClientError::Invalid("the rows of this result were read already: run the statement again".to_owned())
 }
 
 /// Rows for readers that wait, outside the module's runtime.

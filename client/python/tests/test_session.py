@@ -1,5 +1,6 @@
 """Sessions: statements, parameters, results in the forms of other libraries, loads, jobs, errors."""
 
+import datetime
 import decimal
 import os
 import signal
@@ -38,7 +39,7 @@ def test_a_statement_has_rows_in_every_form(session):
 def test_rows_are_read_once(session):
     result = session.sql("SELECT 1 AS a")
     assert result.arrow().num_rows == 1
-    with pytest.raises(ValueError, match="read already"):
+    with pytest.raises(windlass.InvalidError, match="read already"):
         result.arrow()
 
 
@@ -52,6 +53,22 @@ def test_parameters_by_place_and_name(session):
     assert session.sql("SELECT $1 + 1, $2", [41, "o'x"]).fetchall() == [(42, "o'x")]
     assert session.sql("SELECT $low < 2.5", {"low": decimal.Decimal("2.4")}).scalar() is True
     assert session.sql("SELECT CAST($1 AS BIGINT)", [None]).scalar() is None
+    # A value keeps its type, whatever stands beside it.
+    one = "FROM (SELECT 1 AS a, CAST(1.50 AS DECIMAL(10, 2)) AS e, DATE '2020-01-01' AS f)"
+    for condition, value, right in [
+        ("a = $1", 1.5, 0),
+        ("a >= $1", 1.9, 0),
+        ("a < $1", 1.5, 1),
+        ("a < $1", 1e30, 1),
+        ("e = $1", decimal.Decimal("1.504"), 0),
+        ("f = $1", datetime.datetime(2020, 1, 1, 12), 0),
+        ("f < $1", datetime.datetime(2020, 1, 1, 12), 1),
+    ]:
+        assert session.sql(f"SELECT count(*) {one} WHERE {condition}", [value]).scalar() == right, (condition, value)
+    assert session.sql("SELECT $1 + 1, 7 / $2", [1.5, 2.0]).fetchall() == [(2.5, 3.5)]
+    for value in [5, 1.5, b"\x00\xff", True, decimal.Decimal("1.50"), datetime.date(2024, 2, 29), [1, 2]]:
+        assert session.sql("SELECT $1", [value]).scalar() == value
+    assert session.sql("SELECT greatest($1, $2)", [9, 10]).scalar() == 10
     with pytest.raises(windlass.InvalidError, match="params is a list"):
         session.sql("SELECT $1", "text")
 
@@ -91,6 +108,23 @@ def test_a_table_that_is_there(session):
     session.sql("DROP TABLE present")
 
 
+def test_loads_that_append_side_by_side_make_one_table(session):
+    rows, errors = pyarrow.table({"k": [1, 2]}), []
+
+    def load():
+        try:
+            session.load(rows, "beside", if_there="append")
+        except windlass.Error as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert errors == []
+    assert session.sql("SELECT count(*) FROM beside").scalar() == 16
+    session.sql("DROP TABLE beside")
+
+
 def test_a_load_that_fails_leaves_nothing(session):
     def batches():
         yield pyarrow.record_batch({"k": list(range(1000))})
@@ -103,6 +137,13 @@ def test_a_load_that_fails_leaves_nothing(session):
         session.sql("SELECT * FROM half")
     with pytest.raises(windlass.InvalidError, match="cannot be taken from int"):
         session.load(5, "half")
+    with pytest.raises(windlass.InvalidError, match="if_there is 'sometimes'"):
+        session.load(pyarrow.table({"k": [1]}), "half", if_there="sometimes")
+
+
+def test_a_frame_with_a_column_of_nulls(session):
+    assert session.load(polars.DataFrame({"a": [1, 2], "x": [None, None]}), "nulls", temporary=True) == 2
+    assert session.sql("SELECT x FROM nulls").fetchall() == [(None,), (None,)]
 
 
 def test_a_large_batch_is_sent_in_slices(session):
@@ -148,6 +189,8 @@ def test_submissions_and_jobs(session):
 
 
 def test_ctrl_c_cancels_a_statement(session):
+    # A process that was started in the background ignores it, until it says otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -189,7 +232,7 @@ def test_a_local_cluster_ends_with_its_process(how):
     )
     pid, folder = process.stdout.readline().split()
     processes = [int(pid), *children(int(pid))]
-    assert len(processes) == 2
+    assert len(processes) == 2, "a primary and an executor"
     if how == "kill":
         process.kill()
     process.stdin.close()
@@ -198,8 +241,60 @@ def test_a_local_cluster_ends_with_its_process(how):
     while any(is_there(pid) for pid in processes) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(is_there(pid) for pid in processes)
-    # A process that was killed leaves its folder, and nothing that runs.
-    assert Path(folder).exists() == (how == "kill")
+    while Path(folder).exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(folder).exists()
+
+
+def test_a_cluster_outlives_the_thread_that_started_it():
+    made = []
+    thread = threading.Thread(target=lambda: made.append(windlass.connect(slots=1)))
+    thread.start()
+    thread.join()
+    with made[0] as session:
+        assert session.sql("SELECT 1").scalar() == 1
+
+
+def test_an_executor_does_not_outlive_a_primary_that_was_killed():
+    session = windlass.connect(slots=1)
+    primary = session._cluster._process.pid
+    executors = children(primary)
+    os.kill(primary, signal.SIGKILL)
+    session._cluster.stop()
+    assert executors and not any(is_there(pid) for pid in executors)
+
+
+def test_a_session_that_is_closed_forgotten_or_of_another_process(session):
+    closed = windlass.connect(session.url)
+    closed.close()
+    closed.close()
+    with pytest.raises(windlass.InvalidError, match="is closed"):
+        closed.sql("SELECT 1")
+    forgotten = windlass.connect(slots=1)
+    primary = forgotten._cluster._process.pid
+    del forgotten
+    assert not is_there(primary)
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            session.sql("SELECT 1")
+        except windlass.InvalidError as error:
+            os.write(writes, str(error).encode())
+        os._exit(0)
+    os.close(writes)
+    assert b"does not survive fork" in os.read(reads, 1000)
+    os.waitpid(child, 0)
+
+
+def test_what_is_wrong_with_a_cluster_of_ones_own_is_said(monkeypatch):
+    with pytest.raises(windlass.InvalidError, match="slots is 0"):
+        windlass.connect(slots=0)
+    with pytest.raises(windlass.UnavailableError, match="banana"):
+        windlass.connect(memory="banana")
+    monkeypatch.setenv("WINDLASS_BINARY", "/nowhere/windlass")
+    with pytest.raises(windlass.UnavailableError, match="/nowhere/windlass"):
+        windlass.connect()
 
 
 def children(parent):

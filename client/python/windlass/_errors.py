@@ -18,6 +18,8 @@ class Error(Exception):
 class InvalidError(Error):
     """The statement, its data or an argument is wrong."""
 
+    kind = "usage"
+
 
 class NotFoundError(Error):
     """A table, column, schema, option, job or result does not exist."""
@@ -45,6 +47,8 @@ class ResourceError(Error):
 
 class UnavailableError(Error):
     """No cluster answers, or none can run it at present."""
+
+    kind = "unavailable"
 
 
 class DeniedError(Error):

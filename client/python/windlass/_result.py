@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Result:
     """The rows of a statement that has run. They are read on demand, once: as a table, or batch by batch.
 
-    Any library that knows Arrow's PyCapsule interface can read it: ``polars.from_arrow(result)``, ``pyarrow.table(result)``,
+    Any library that knows Arrow's PyCapsule interface can read it: ``polars.DataFrame(result)``, ``pyarrow.table(result)``,
     ``duckdb.from_arrow(result.reader())``.
     """
 
@@ -78,8 +78,10 @@ class Result:
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Returns all rows as tuples."""
-        columns = [column.to_pylist() for column in self.arrow().columns]
-        return list(zip(*columns, strict=True))
+        table = self.arrow()
+        if not table.columns:
+            return [()] * table.num_rows
+        return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """Returns the first row, and lets the others go."""

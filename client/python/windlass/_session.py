@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -72,9 +73,20 @@ class Session:
     """A session: its options and its temporary tables live on the cluster. Made by :func:`connect`."""
 
     def __init__(self, native: _native.Session, cluster: LocalCluster | None, progress: bool | None) -> None:
-        self._native = native
+        self._opened: _native.Session | None = native
+        self._process = os.getpid()
         self._cluster = cluster
         self._progress = progress
+        # Also where it is forgotten, and at the end of the process.
+        self._stop = weakref.finalize(self, cluster.stop) if cluster is not None else None
+
+    @property
+    def _native(self) -> _native.Session:
+        if self._process != os.getpid():
+            raise InvalidError("a session does not survive fork(): connect() again in this process")
+        if self._opened is None:
+            raise InvalidError("the session is closed: connect() again")
+        return self._opened
 
     def __repr__(self) -> str:
         return f"<windlass.Session {self.url}>"
@@ -90,7 +102,7 @@ class Session:
     @property
     def url(self) -> str:
         """The cluster's address."""
-        return str(self._native.url)
+        return str(self._opened.url) if self._opened is not None else "closed"
 
     def sql(
         self,
@@ -143,6 +155,8 @@ class Session:
             temporary: Whether it ends with the session.
             if_there: What happens if it is there: "fail", "append" or "replace"; "append_only" also fails if it is missing.
         """
+        if if_there not in get_args(IfThere):
+            raise InvalidError(f"if_there is {if_there!r}: use one of {', '.join(get_args(IfThere))}")
         return int(self._native.load(_stream(data), table, schema, catalog, temporary, if_there))
 
     def read_parquet(self, location: str, **options: object) -> Result:
@@ -178,7 +192,7 @@ class Session:
         return made
 
     def tables(self, *, catalog: str | None = None, schema: str | None = None, name: str | None = None) -> list[str]:
-        """Returns the names of tables and views, with their schemas. Arguments are patterns of LIKE."""
+        """Returns the names of tables and views, with their schemas: all, or those of a catalog, of a schema, of a name."""
         listed = self._native.tables(catalog, schema, name, False)
         return [f"{of_schema}.{of_table}" for _, of_schema, of_table, _, _ in listed]
 
@@ -209,11 +223,13 @@ class Session:
 
     def close(self) -> None:
         """Ends the session, and a cluster that it started."""
+        opened, self._opened = self._opened, None
         try:
-            self._native.close()
+            if opened is not None and self._process == os.getpid():
+                opened.close()
         finally:
-            if self._cluster is not None:
-                self._cluster.stop()
+            if self._stop is not None and self._process == os.getpid():
+                self._stop()
 
 
 def _word(value: object) -> str:
@@ -244,8 +260,14 @@ def _stream(data: Any) -> Any:
     """Returns an object with Arrow's stream interface."""
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
-    if hasattr(data, "__arrow_c_stream__"):
+    if isinstance(data, (pa.Table, pa.RecordBatchReader)):
         return data
+    if hasattr(data, "__arrow_c_stream__"):
+        # Other libraries lay some arrays out in ways that pyarrow takes.
+        try:
+            return pa.RecordBatchReader.from_stream(data)
+        except pa.ArrowInvalid as error:
+            raise InvalidError(f"{type(data).__name__} is no table: {error}") from error
     if hasattr(data, "__dataframe__") or type(data).__module__.startswith("pandas"):
         return pa.Table.from_pandas(data, preserve_index=False)
     for method in ("fetch_arrow_reader", "to_arrow_table", "arrow"):

@@ -9,7 +9,7 @@
 //! | sparkr | `for (N in (jsonlite:::toJSON(take(sql("…"),n)))) {cat(N)}` |
 //! | each | `spark`, `sqlContext`: whether there is a session |
 //!
-//! Plain calls of `spark.sql("…").show()` and `.collect()` are recognised too, because people write them by hand.
+//! Plain calls of `spark.sql("…").show()` and `.collect()`, and of `collect(sql("…"))` in R, are recognised too, because people write them by hand.
 
 use windlass_scheduler::services::interactive::{Kind, Shape, Work};
 
@@ -22,7 +22,7 @@ pub(super) fn work_of(kind: Kind, code: &str) -> Work {
         Kind::Sql | Kind::Shared => return Work::Sql { text: None, rows: None, shape: Shape::Table },
         Kind::PySpark => python(code),
         Kind::Spark => scala(code),
-        Kind::SparkR => r(code),
+        Kind::SparkR => r(code).or_else(|| plain(Reader(code))).or_else(|| plain_r(Reader(code))),
     };
     found.or_else(|| says(kind, code)).unwrap_or_else(|| Work::Refuse { message: refusal(kind) })
 }
@@ -271,6 +271,20 @@ fn plain(mut read: Reader<'_>) -> Option<Work> {
     Some(sql(&text, None, rows, Shape::Table))
 }
 
+/// Reads `sql("…")`, alone or in `collect(…)`, `head(…)` or `showDF(…)`.
+fn plain_r(mut read: Reader<'_>) -> Option<Work> {
+    let rows = [("collect(", None), ("showDF(", Some(SHOWN)), ("head(", Some(6))];
+    let around = rows.into_iter().find(|(words, _)| read.may_eat(words));
+    read.eat("sql(")?;
+    let text = read.string(")")?;
+    read.eat(")")?;
+    if around.is_some() {
+        read.eat(")")?;
+    }
+    read.end()?;
+    Some(sql(&text, None, around.and_then(|(_, rows)| rows), Shape::Table))
+}
+
 fn r(code: &str) -> Option<Work> {
     let mut read = Reader(code);
     read.eat("for")?;
@@ -386,6 +400,14 @@ mod tests {
             ("spark.sql(\"select 1\").show(5, truncate=False)", Some(5)),
         ] {
             assert_eq!(found(Kind::PySpark, code), ("select 1".to_string(), rows, Shape::Table), "{code}");
+        }
+        for (code, rows) in [
+            ("spark.sql(\"select 1\")", None),
+            ("sql('select 1')", None),
+            ("collect(sql(\"\"\"select 1\"\"\"))", None),
+            ("head(sql(\"select 1\"));", Some(6)),
+        ] {
+            assert_eq!(found(Kind::SparkR, code), ("select 1".to_string(), rows, Shape::Table), "{code}");
         }
     }
 

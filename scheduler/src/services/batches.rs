@@ -127,6 +127,12 @@ impl Batches {
         let sql = shared.script(&new.file).await?;
         log.insert(0, format!("script {} of {} bytes", new.file, sql.len()));
         let mut next = shared.next.lock().await;
+        // A client that did not hear of its first request must not run the script twice.
+        if let Some(name) = &new.asked.name
+            && shared.live(&Key::Name(name.clone())).is_ok()
+        {
+            return Err(InteractiveError::Invalid(format!("Duplicate session name: {name}")));
+        }
         shared.make_room().await?;
         let (uid, job) = shared.submissions.reserve();
         let batch = Batch {

@@ -89,6 +89,8 @@ struct Load {
     table: String,
     temporary: bool,
     mode: Mode,
+    /// Whether rows are added to a table that is there.
+    appends: bool,
     info: Info,
 }
 
@@ -151,7 +153,9 @@ impl Loads {
             true => format!("{}.{}.{}", quote(&name.catalog), quote(&name.schema), quote(&name.table)),
             false => quote(&name.table),
         };
-        Ok(Load { loads: self.clone(), by: by.clone(), session, table, temporary: target.temporary, mode, info })
+        let (loads, by, temporary) = (self.clone(), by.clone(), target.temporary);
+        let appends = target.if_exists == Some(IfExists::Append);
+        Ok(Load { loads, by, session, table, temporary, mode, appends, info })
     }
 }
 
@@ -208,12 +212,19 @@ impl Load {
         let columns: Vec<String> = schema.fields().iter().map(|field| quote(field.name())).collect();
         let (table, columns) = (&self.table, columns.join(", "));
         let temporary = if self.temporary { "TEMPORARY " } else { "" };
+        let append = format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {from}");
         let load = match self.mode {
             Mode::Create => format!("CREATE {temporary}TABLE {table} AS SELECT {columns} FROM {from}"),
             Mode::Replace => format!("CREATE OR REPLACE {temporary}TABLE {table} AS SELECT {columns} FROM {from}"),
-            Mode::Append => format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {from}"),
+            Mode::Append => append.clone(),
         };
-        let written = self.run_one(load, self.info.clone()).await?;
+        let written = match self.run_one(load, self.info.clone()).await {
+            // Another load has created it since.
+            Err(QueryError::AlreadyExists(_)) if self.mode == Mode::Create && self.appends => {
+                self.run_one(append, self.info.clone()).await?
+            }
+            written => written?,
+        };
         Ok(written.affected.unwrap_or(rows))
     }
 

@@ -392,12 +392,14 @@ async fn a_catalog_has_the_tables_that_are_there() {
     // Rows are written as into any table of the connector.
     done(&session, &["INSERT INTO made.public.orders SELECT id + 5000, key, name FROM made.other.orders"]).await;
     assert_eq!(number(&session, "SELECT count(*) FROM made.public.orders").await, 2000);
+    done(&session, &["CREATE TABLE made.public.copied AS SELECT * FROM made.other.orders"]).await;
+    done(&session, &["COPY (SELECT * FROM made.other.orders) INTO made.public.copied"]).await;
+    assert_eq!(number(&session, "SELECT count(*) FROM made.public.copied").await, 3000);
     done(&session, &["CREATE VIEW v AS SELECT * FROM made.public.orders", "CREATE TABLE kept AS SELECT * FROM v"])
         .await;
     assert_eq!(number(&session, "SELECT count(*) FROM v JOIN kept USING (id)").await, 2000);
     for statement in [
         "CREATE TABLE made.public.t (a INT)",
-        "CREATE TABLE made.public.t AS SELECT 1 AS a",
         "CREATE TEMPORARY TABLE made.public.t AS SELECT 1 AS a",
         "CREATE VIEW made.public.w AS SELECT 1 AS a",
         "CREATE EXTERNAL TABLE made.public.t STORED AS GENERATED LOCATION '/tmp/x'",

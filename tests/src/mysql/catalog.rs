@@ -97,12 +97,11 @@ async fn the_databases_of_a_server_are_schemas() {
     assert_eq!(scripted(server, "SELECT count(*) FROM `Odd base`.`Customers` WHERE `Name` IS NULL"), "1");
     refused(&session, "INSERT INTO shops.shop.orders (id, customer) VALUES (1, 1)", &["Duplicate entry"]).await;
     refused(&session, "INSERT INTO shops.shop.large VALUES (1, 1)", &["is a view"]).await;
-    refused(
-        &session,
-        "CREATE TABLE shops.shop.t AS SELECT 1 AS a",
-        &["in catalog 'shops', which shows what is in MYSQL"],
-    )
-    .await;
+    refused(&session, "CREATE TABLE shops.shop.t (a int)", &["in catalog 'shops', which shows what is in MYSQL"]).await;
+    done(&session, &["CREATE TABLE shops.shop.made AS SELECT 1 AS a", "COPY (SELECT 2 AS a) INTO shops.shop.made"])
+        .await;
+    assert_eq!(scripted(server, "SELECT count(*), sum(a) FROM shop.made"), "2|3");
+    refused(&session, "CREATE TABLE shops.shop.made AS SELECT 1 AS a", &["table 'made' already exists"]).await;
     done(&session, &["DROP VIEW w", "DROP VIEW v", "DROP CATALOG shops"]).await;
     refused(&session, query, &["not found"]).await;
     until(server, &format!("SELECT count(*) {SESSIONS}"), "0").await;

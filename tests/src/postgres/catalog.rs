@@ -85,7 +85,8 @@ async fn a_database_is_a_catalog() {
     refused(&session, "INSERT INTO shop.public.orders (id, customer) VALUES (1, 1)", &["duplicate key"]).await;
     refused(&session, "INSERT INTO shop.public.large VALUES (1, 1)", &["is no table"]).await;
     // Tables are made and loaded.
-    done(&session, &["CREATE TABLE shop.public.made AS SELECT id, customer FROM shop.public.orders WHERE id <= 3"]).await;
+    done(&session, &["CREATE TABLE shop.public.made AS SELECT id, customer FROM shop.public.orders WHERE id <= 3"])
+        .await;
     let made = "SELECT string_agg(id || ':' || customer, ' ' ORDER BY id) FROM made";
     assert_eq!(scripted(server, made), "1:1 2:2 3:3");
     done(&session, &["CREATE TABLE IF NOT EXISTS shop.public.made AS SELECT 9 AS id"]).await;
@@ -100,10 +101,8 @@ async fn a_database_is_a_catalog() {
     done(&session, &[load, "copy files into shop.public.\"From files\""]).await;
     assert_eq!(scripted(server, made), "1:1 2:2 3:30 4:40");
     assert_eq!(scripted(server, "SELECT sum(id) FROM \"From files\""), "15");
-    let table = format!(
-        "CREATE EXTERNAL TABLE kept STORED AS POSTGRES LOCATION '{}' OPTIONS (table 'made')",
-        location(server)
-    );
+    let table =
+        format!("CREATE EXTERNAL TABLE kept STORED AS POSTGRES LOCATION '{}' OPTIONS (table 'made')", location(server));
     done(&session, &[&table, "COPY (SELECT 5 AS id, 50 AS customer) INTO kept OPTIONS (mode 'replace')"]).await;
     assert_eq!(scripted(server, "SELECT id, customer FROM made"), "5|50");
     for (statement, words) in [

@@ -185,11 +185,7 @@ async fn what_is_sent_is_shown() {
         ("SELECT id FROM o WHERE upper(name) = 'N5' AND id < 9", r#"WHERE ("id" < '9'"#, "FilterExec"),
         ("SELECT id FROM o WHERE id > 5 LIMIT 3", "LIMIT 3", ""),
         ("SELECT count(*) FROM o WHERE id > 5", "SELECT pg_catalog.count(*) FROM", ""),
-        (
-            "SELECT avg(less), sum(less + 0), max(less) FROM o",
-            r#"SELECT "less" FROM "public"."orders""#,
-            "",
-        ),
+        ("SELECT avg(less), sum(less + 0), max(less) FROM o", r#"SELECT "less" FROM "public"."orders""#, ""),
         (
             "SELECT few, avg(less), sum(less), avg(amount) FROM o GROUP BY few",
             r#"SELECT "c1", pg_catalog.sum("c2"), pg_catalog.count("c2"), pg_catalog.sum("c2"), pg_catalog.sum("c0"), pg_catalog.count("c0")"#,
@@ -201,7 +197,8 @@ async fn what_is_sent_is_shown() {
         assert!(shown.contains(sent), "{query}: {plan}");
         assert_eq!(plan.contains("FilterExec"), !kept.is_empty(), "{query}: {plan}");
     }
-    let average = "SELECT avg(few), avg(less), avg(id), avg(amount), sum(few), sum(less), sum(id) FROM o WHERE id > 999";
+    let average =
+        "SELECT avg(few), avg(less), avg(id), avg(amount), sum(few), sum(less), sum(id) FROM o WHERE id > 999";
     assert_eq!(answers(&session, average).await, "1000.0|1000.0|1000.0|1000.0000000000000000|1000|1000|1000");
     let none = "SELECT avg(few), avg(amount), sum(less), count(few) FROM o WHERE id > 1000";
     assert_eq!(answers(&session, none).await, "|||0");

@@ -152,7 +152,7 @@ async fn splits_have_each_row_once() {
         ("kept", "", "splits=4"),
     ] {
         done(&session, &[&create(server, "t", &format!("cut.{table}"), more)]).await;
-        let plan = sql(&session, "EXPLAIN SELECT sum(n) FROM t").await.expect("it is explained");
+        let plan = sql(&session, "EXPLAIN SELECT n FROM t").await.expect("it is explained");
         assert!(plan.contains(splits), "{table}{more}: {plan}");
         let sums =
             answers(&session, "SELECT count(*), count(DISTINCT n), sum(n), sum(k), min(length(pad)) FROM t").await;

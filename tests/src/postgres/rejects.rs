@@ -142,6 +142,20 @@ async fn rows_that_cannot_be_sent_are_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rejects_go_to_a_bucket_that_is_there() {
+    let (server, store) = (&Postgres::start(), crate::s3::Server::start());
+    scripted(server, TARGET);
+    let cluster = store.cluster();
+    let load = |place: &str| cluster.sql(&[&copy(server, ROWS, Path::new(place), ", max_rejects 9")]);
+    let error = load("s3://nosuch/rejects/").expect_err("there is no such bucket");
+    assert!(error.contains("the rejects of the load cannot be written to s3://nosuch/rejects/"), "{error}");
+    assert_eq!(scripted(server, "SELECT count(*) FROM t"), "1");
+    assert_eq!(load("s3://lake/rejects/").expect("it is loaded"), "count,rejected\n1991,9\n");
+    let table = "create external table rejects stored as json location 's3://lake/rejects/'";
+    assert_eq!(cluster.sql(&[table, "select count(reason) as n from rejects"]).expect("it is read"), "n\n9\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_options_are_refused() {
     let server = &Postgres::start();
     scripted(server, "CREATE TABLE t (id int, reason text)");

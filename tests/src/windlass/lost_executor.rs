@@ -25,16 +25,27 @@ impl Engine for Killing<'_> {
     async fn sql(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), String> {
         let is_query = !sql.starts_with("CREATE");
         if is_query && self.before.fetch_sub(1, Ordering::Relaxed) == 0 {
-            let query = self.engine.sql(sql);
+            let session = self.cluster.session().await;
             let kill = async {
-                // Waits until the primary reports running tasks.
-                let session = self.cluster.session().await;
+                // Waits until the primary reports a running job.
                 while session.status().await.is_ok_and(|status| status.jobs_running == 0) {
                     tokio::task::yield_now().await;
                 }
                 self.cluster.kill_executor(0);
             };
-            return tokio::join!(query, kill).0;
+            tokio::pin!(kill);
+            loop {
+                let query = self.engine.sql(sql);
+                tokio::pin!(query);
+                tokio::select! {
+                    biased;
+                    () = &mut kill => return query.await,
+                    // It has ended before it was seen.
+                    answer = &mut query => {
+                        answer?;
+                    }
+                }
+            }
         }
         self.engine.sql(sql).await
     }

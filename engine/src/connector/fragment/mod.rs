@@ -133,8 +133,7 @@ pub(crate) async fn computed_elsewhere(plan: LogicalPlan, session: &dyn Session,
     if !find::concerns(&plan)? {
         return Ok(plan);
     }
-    let (sum, average) =
-        (session.aggregate_functions().get("sum"), session.scalar_functions().get("windlass_average"));
+    let (sum, average) = (session.aggregate_functions().get("sum"), session.scalar_functions().get("windlass_average"));
     let (Some(sum), Some(average)) = (sum.cloned(), average.cloned()) else { return Ok(plan) };
     let functions = Functions { sum, average };
     let (mut plan, mut refused) = (plan, 0);

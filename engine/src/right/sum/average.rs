@@ -21,8 +21,8 @@ use datafusion::functions_aggregate::sum::Sum as Summed;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, EmitTo, GroupsAccumulator, ReturnFieldArgs,
-    ReversedUDAF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, EmitTo, GroupsAccumulator,
+    ReturnFieldArgs, ReversedUDAF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use std::mem::size_of_val;
 use std::sync::{Arc, LazyLock};
@@ -36,9 +36,8 @@ pub(crate) fn function() -> Arc<AggregateUDF> {
 /// The function `windlass_average(sum, count, type)`: the average of values whose exact sum and number are known. `sum`: a decimal or a
 /// BIGINT; `type`: the average's, as text.
 pub(super) fn of_sum() -> Arc<ScalarUDF> {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-        Arc::new(ScalarUDF::from(OfSum { signature: Signature::any(3, Volatility::Immutable) }))
-    });
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(ScalarUDF::from(OfSum { signature: Signature::any(3, Volatility::Immutable) })));
     Arc::clone(&FUNCTION)
 }
 

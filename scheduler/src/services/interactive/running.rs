@@ -3,7 +3,7 @@
 
 use super::{Asked, SessionState, SessionView, Shared, StatementState, Work, query_of, rows};
 use crate::errors::QueryError;
-use crate::meta::keys::interactive::{self as keys, Output, Session as Record, Statement};
+use crate::meta::keys::interactive::{self as keys, Cut, Output, Session as Record, Statement};
 use crate::meta::{MetaError, Transaction};
 use crate::services::runs::{Ask, RunId};
 use crate::statements::sessions::Session;
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use windlass_core::access::Principal;
 use windlass_core::interactive::{
-    Change, Effect, Ended, Event, Fact, Output as Out, Reply, Request, Said, Session as Machine,
+    Change, Effect, End, Ended, Event, Fact, Output as Out, Reply, Request, Said, Session as Machine,
 };
 use windlass_core::job::Retention;
 
@@ -584,7 +584,13 @@ impl Running {
         };
         drop(shown);
         match output {
-            Output::Rows { cut: Some(cut) } => self.log(format!("the output of statement {number} was cut: {cut:?}")),
+            Output::Rows { cut: Some(cut) } => {
+                let at = match cut {
+                    Cut::Rows(rows) => format!("{rows} rows"),
+                    Cut::Bytes(bytes) => format!("{bytes} bytes"),
+                };
+                self.log(format!("the output of statement {number} was cut at {at}"));
+            }
             Output::Rows { cut: None } | Output::Wrote { .. } | Output::Text { .. } => {}
             Output::Failed { .. } => return,
         }
@@ -629,7 +635,14 @@ impl Running {
             Fact::Removed { statement } => self.log(format!("statement {statement} was removed to make room")),
             Fact::Ended(end) => {
                 tracing::info!(session, ?end, "an interactive session has ended");
-                self.log(format!("the session has ended: {end:?}"));
+                let why = match end {
+                    End::Stopped => "somebody stopped it",
+                    End::NotOpened => "it could not be opened",
+                    End::Idle => "nobody used it for its idleTimeout",
+                    End::Ttl => "its ttl is over",
+                    End::Heartbeat => "nobody asked for it for its heartbeatTimeoutInSecond",
+                };
+                self.log(format!("the session has ended: {why}"));
             }
             Fact::Forgotten => self.live.is_forgotten.store(true, Ordering::Release),
             Fact::Left => tracing::info!(session, "an interactive session waits for the next leader"),

@@ -299,7 +299,9 @@ pub(super) fn credentials(connectors: &Registry, statement: &Statement) -> Vec<S
     let text = |(key, value): &(String, Value)| Some((key.clone(), text_of(value)?));
     let options: BTreeMap<String, String> = options.iter().filter_map(text).collect();
     match connectors.get(kind) {
-        None if !is_known => options.into_iter().filter(|(key, _)| is_store_secret(key)).map(|(_, value)| value).collect(),
+        None if !is_known => {
+            options.into_iter().filter(|(key, _)| is_store_secret(key)).map(|(_, value)| value).collect()
+        }
         // Without a kind, the secrets of all kinds.
         _ => connectors.secrets(kind, &options).into_iter().map(str::to_string).collect(),
     }
