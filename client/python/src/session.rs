@@ -74,18 +74,15 @@ impl Session {
         Ok(Rows::new(rows))
     }
 
-    /// Loads the rows of `data`, which has Arrow's stream interface, into a table.
-    #[pyo3(signature = (data, table, schema, catalog, temporary, if_there))]
+    /// Loads the rows of `data`, which has Arrow's stream interface, into a table. `to`: its name, schema and catalog, and whether it is temporary.
     fn load(
         &self,
         py: Python<'_>,
         data: &Bound<'_, PyAny>,
-        table: String,
-        schema: Option<String>,
-        catalog: Option<String>,
-        temporary: bool,
+        to: (String, Option<String>, Option<String>, bool),
         if_there: &str,
     ) -> PyResult<u64> {
+        let (table, schema, catalog, temporary) = to;
         let if_there = match if_there {
             "fail" => IfThere::Fail,
             "append" => IfThere::Append,

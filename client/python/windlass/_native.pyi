@@ -13,15 +13,7 @@ class Session:
     def execute(
         self, sql: str, params: list[tuple[str, pa.Array]], progress: Callable[[str], None] | None
     ) -> Rows: ...
-    def load(
-        self,
-        data: Any,
-        table: str,
-        schema: str | None,
-        catalog: str | None,
-        temporary: bool,
-        if_there: str,
-    ) -> int: ...
+    def load(self, data: Any, to: tuple[str, str | None, str | None, bool], if_there: str) -> int: ...
     def tables(
         self, catalog: str | None, schema: str | None, name: str | None, with_columns: bool
     ) -> list[tuple[str, str, str, str, pa.Schema | None]]: ...

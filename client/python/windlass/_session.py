@@ -157,7 +157,7 @@ class Session:
         """
         if if_there not in get_args(IfThere):
             raise InvalidError(f"if_there is {if_there!r}: use one of {', '.join(get_args(IfThere))}")
-        return int(self._native.load(_stream(data), table, schema, catalog, temporary, if_there))
+        return int(self._native.load(_stream(data), (table, schema, catalog, temporary), if_there))
 
     def read_parquet(self, location: str, **options: object) -> Result:
         """Reads the Parquet files at a location: a file, a folder or a pattern; local to the executors, ``s3://``, ``wfs://`` or ``https://``."""
