@@ -42,7 +42,10 @@ while kill -0 "$1" 2>/dev/null && [ $tries -lt 200 ]; do sleep 0.1; tries=$((tri
 kill -KILL "$1" 2>/dev/null
 for process in /proc/[0-9]*; do
     [ "$process" = "/proc/$$" ] && continue
-    tr '\\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF -- "$2/executors" && kill -KILL "${process#/proc/}"
+    tr '\\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF -- "$2/executors" || continue
+    kill -KILL "${process#/proc/}"
+    tries=0
+    while kill -0 "${process#/proc/}" 2>/dev/null && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
 done
 [ -z "$3" ] || rm -rf -- "$3"
 """

@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._errors import CancelledError, Error, TimedOutError, made
+from ._errors import made
 from ._progress import Display
 
 if TYPE_CHECKING:
@@ -70,5 +70,3 @@ class Job:
             raise made("cancelled", f"{self.id} was cancelled", False)
         return self
 
-
-__all__ = ["CancelledError", "Error", "Job", "TimedOutError"]

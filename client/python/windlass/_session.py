@@ -131,8 +131,7 @@ class Session:
 
     def set(self, name: str, value: object) -> None:
         """Sets an option of the session, as SET does."""
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        self.sql(f"SET {name} = '{text.replace(chr(39), chr(39) * 2)}'", progress=False)
+        self.sql(f"SET {name} = '{_escaped(_word(value))}'", progress=False)
 
     def load(
         self,

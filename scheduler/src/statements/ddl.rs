@@ -1,8 +1,8 @@
 //! CREATE, DROP and ALTER: one transaction of the catalog, or a change of the session.
 
+use super::Execution;
 use super::parse::Parsed;
 use super::run::StatementRun;
-use super::{Execution, Rows};
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
     Edit, OnExists, Record, SECRET, TableName, ViewRecord, check_storable, connected_record, external_record,
@@ -135,8 +135,7 @@ impl StatementRun<'_> {
             return Ok(Execution::empty());
         }
         let written = self.create_table_as(name, record, exists, temporary, command.input).await?;
-        let empty = Execution::empty();
-        Ok(Execution { job: Some(written.job), affected: Some(written.rows), rows: Rows::Here(Vec::new()), ..empty })
+        Ok(Execution::created(written.rows, written.job))
     }
 
     /// Whether a table is to be created.

@@ -58,6 +58,11 @@ impl Execution {
         Self::counts(rows, None, job)
     }
 
+    /// Returns the answer to a statement that creates a table of a query's rows. It has no columns.
+    pub(super) fn created(rows: u64, job: JobId) -> Self {
+        Self { job: Some(job), ..Self::wrote(Some(rows)) }
+    }
+
     /// Returns the answer to a statement that writes, and that may set rows aside.
     pub(super) fn counts(rows: u64, rejected: Option<u64>, job: Option<JobId>) -> Self {
         let schema = count_schema(rejected.is_some());

@@ -7,7 +7,6 @@ use super::ddl::{already_exists, with_secret};
 use super::explain::analyzed;
 use super::kept::as_created;
 use super::parse::target::{PlaceOfTable, WriteTo};
-use super::result::Rows;
 use super::run::StatementRun;
 use super::write::{Destination, NewTable};
 use crate::errors::{QueryError, explain};
@@ -42,12 +41,7 @@ impl StatementRun<'_> {
                 };
                 let written = self.write(plan, destination).await?;
                 Ok(match is_new {
-                    true => Execution {
-                        job: Some(written.job),
-                        affected: Some(written.rows),
-                        rows: Rows::Here(Vec::new()),
-                        ..Execution::empty()
-                    },
+                    true => Execution::created(written.rows, written.job),
                     false => Execution::counts(written.rows, written.rejected, Some(written.job)),
                 })
             }
@@ -125,8 +119,7 @@ impl StatementRun<'_> {
         let place = catalog.place_of(&name, None).await?;
         let (plan, destination) = self.table_at(place, command.input, Target::New).await?;
         let written = self.write(plan, destination).await?;
-        let empty = Execution::empty();
-        Ok(Execution { job: Some(written.job), affected: Some(written.rows), rows: Rows::Here(Vec::new()), ..empty })
+        Ok(Execution::created(written.rows, written.job))
     }
 
     /// Returns the place of a table that COPY … INTO names. `options`: of the statement.

@@ -60,14 +60,20 @@ pub(super) fn only_data_but(
 
 /// Returns `caches` with the footers of one store.
 fn caches_of(caches: &CacheManager, store: &str) -> Result<Arc<CacheManager>> {
-    let config = CacheManagerConfig::default()
-        .with_file_statistics_cache(caches.get_file_statistic_cache())
-        .with_file_statistics_cache_limit(caches.get_file_statistic_cache_limit())
+    let config = known_of_files(caches)
         .with_list_files_cache(caches.get_list_files_cache())
         .with_list_files_cache_limit(caches.get_list_files_cache_limit())
-        .with_file_metadata_cache(Some(footers_of(&caches.get_file_metadata_cache(), store)))
-        .with_metadata_cache_limit(caches.get_metadata_cache_limit());
+        .with_file_metadata_cache(Some(footers_of(&caches.get_file_metadata_cache(), store)));
     CacheManager::try_new(&config)
+}
+
+/// Returns the configuration of caches that share what `caches` know of files.
+pub(super) fn known_of_files(caches: &CacheManager) -> CacheManagerConfig {
+    CacheManagerConfig::default()
+        .with_file_statistics_cache(caches.get_file_statistic_cache())
+        .with_file_statistics_cache_limit(caches.get_file_statistic_cache_limit())
+        .with_file_metadata_cache(Some(caches.get_file_metadata_cache()))
+        .with_metadata_cache_limit(caches.get_metadata_cache_limit())
 }
 
 /// Returns `state` over [`only_data_but`].

@@ -5,14 +5,14 @@
 //! may have added files. Scans of Hive-partitioned tables list for themselves, because their filters exclude folders.
 
 use super::build::FilesTable;
-use super::data_files::data_of;
+use super::data_files::{data_of, known_of_files};
 use datafusion::catalog::Session;
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::execution::cache::TableScopedPath;
-use datafusion::execution::cache::cache_manager::{CacheManager, CacheManagerConfig};
+use datafusion::execution::cache::cache_manager::CacheManager;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
@@ -46,12 +46,7 @@ impl Listings {
     pub fn begin(state: &SessionState, plan: &LogicalPlan) {
         let Some(listings) = state.config().get_extension::<Listings>() else { return };
         let caches = &state.runtime_env().cache_manager;
-        let config = CacheManagerConfig::default()
-            .with_file_statistics_cache(caches.get_file_statistic_cache())
-            .with_file_statistics_cache_limit(caches.get_file_statistic_cache_limit())
-            .with_file_metadata_cache(Some(caches.get_file_metadata_cache()))
-            .with_metadata_cache_limit(caches.get_metadata_cache_limit())
-            .with_list_files_cache_limit(MAX_BYTES);
+        let config = known_of_files(caches).with_list_files_cache_limit(MAX_BYTES);
         let Ok(cache_manager) = CacheManager::try_new(&config) else { return };
         let Some(cache) = cache_manager.get_list_files_cache() else { return };
         let stores: Arc<dyn ObjectStoreRegistry> = Arc::new(BoundStores {
