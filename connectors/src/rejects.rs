@@ -4,6 +4,7 @@
 //! {"reason":"the column n: 70000 is out of range","id":7,"n":"70000"}
 //! ```
 
+use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
@@ -16,6 +17,8 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use windlass_engine::Place;
@@ -37,6 +40,12 @@ const MOST: i64 = 100_000;
 pub(crate) const REASON: &str = "reason";
 /// Reasons that an error names.
 pub(crate) const NAMED: usize = 3;
+/// Number of a staged row.
+pub(crate) const ROW: &str = "windlass_row";
+/// The end of the names of the tables beside staging tables, which have the lines of rows that were not sent.
+pub(crate) const BESIDE: &str = "_no";
+/// Lines that travel together.
+pub(crate) const AT_ONCE: usize = 500;
 
 /// What becomes of such rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,9 +108,38 @@ impl Rejects {
     }
 
     /// Begins the file.
-    pub fn open(&self, runtime: &RuntimeEnv) -> Result<RejectsFile> {
+    fn open(&self, runtime: &RuntimeEnv) -> Result<RejectsFile> {
         let store: Arc<dyn ObjectStore> = runtime.object_store(self.place.store())?;
         Ok(RejectsFile { file: BufWriter::new(store, self.place.path().clone()), place: self.place.to_string() })
+    }
+
+    /// Writes the file of what is in these tables, if there is something.
+    pub async fn keep(&self, lines: &mut dyn Lines, tables: &[String], runtime: &RuntimeEnv) -> Result<()> {
+        let mut file = None;
+        for table in tables {
+            let mut last = 0;
+            loop {
+                let page = lines.page(table, last).await?;
+                let Some((n, _)) = page.last() else { break };
+                last = *n;
+                let file = match &mut file {
+                    Some(file) => file,
+                    None => file.insert(self.open(runtime)?),
+                };
+                for (_, line) in &page {
+                    file.write(line).await?;
+                }
+            }
+        }
+        match file {
+            Some(file) => file.close().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the text that EXPLAIN shows behind the target.
+    pub fn shown(&self) -> String {
+        format!(", rejects={}, max_rejects={}", self.place, self.most)
     }
 
     /// Says that a load has failed by more such rows than it may have.
@@ -116,8 +154,50 @@ impl Rejects {
     }
 }
 
+/// Tables of lines, numbered from 1 on.
+#[async_trait]
+pub(crate) trait Lines: Send {
+    /// The next lines behind the number `after`, at most [`AT_ONCE`]. None: that was all.
+    async fn page(&mut self, table: &str, after: u64) -> Result<Vec<(u64, String)>>;
+}
+
+/// Of the tables of a write, whose names begin with `prefix`, those with the lines of one attempt of each task.
+pub(crate) fn of_attempts(tables: Vec<String>, prefix: &str) -> Vec<String> {
+    let mut tasks = BTreeSet::new();
+    let is_first = |table: &String| {
+        let rest = table.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(BESIDE));
+        rest.and_then(|rest| rest.split('_').next()).is_some_and(|task| tasks.insert(task.to_string()))
+    };
+    tables.into_iter().filter(is_first).collect()
+}
+
+/// Numbered rows that are moved together, and in halves where the server refuses some of them.
+pub(crate) struct Ranges(Vec<Range<u64>>);
+
+impl Ranges {
+    /// Rows from 1 to `last`.
+    pub fn up_to(last: u64) -> Self {
+        Self(vec![1..last + 1])
+    }
+
+    /// The rows that are to be moved next.
+    pub fn next(&mut self) -> Option<Range<u64>> {
+        self.0.pop().filter(|range| !range.is_empty())
+    }
+
+    /// Takes rows back that were refused. Returns the row if it is alone.
+    pub fn refused(&mut self, Range { start, end }: Range<u64>) -> Option<u64> {
+        if end - start <= 1 {
+            return Some(start);
+        }
+        let middle = start + (end - start) / 2;
+        self.0.extend([middle..end, start..middle]);
+        None
+    }
+}
+
 /// A file that is being written. It appears when it is closed.
-pub(crate) struct RejectsFile {
+struct RejectsFile {
     file: BufWriter,
     place: String,
 }

@@ -1,5 +1,6 @@
 //! Statements in one session, and what tests expect of them.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use windlass_client::connector::Registry;
 use windlass_client::{Client, EmbeddedOptions, Session};
@@ -93,4 +94,15 @@ pub async fn loaded_once(session: &Session, load: &str, answer: impl Fn(&str) ->
     done(session, &[&load.replace("monday", "tues'day".replace('\'', "''").as_str())]).await;
     done(session, &[&load.replace("table 't'", "table 'other'")]).await;
     assert_eq!(answer("SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM other)"), "2000|1000");
+}
+
+/// The lines of JSON of a file, or of the one file of a folder.
+pub fn json_lines(place: &Path) -> Vec<serde_json::Value> {
+    let files: Vec<PathBuf> = match place.is_dir() {
+        true => std::fs::read_dir(place).expect("it can be listed").map(|entry| entry.unwrap().path()).collect(),
+        false => vec![place.to_path_buf()],
+    };
+    assert_eq!(files.len(), 1, "{files:?}");
+    let text = std::fs::read_to_string(&files[0]).expect("it can be read");
+    text.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect()
 }

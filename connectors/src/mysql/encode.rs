@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, Datelike};
 use datafusion::arrow;
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use std::fmt::Display;
 use std::io::Write;
 
@@ -62,11 +62,23 @@ pub(super) struct Encoder {
     /// Rows of the piece.
     pending: u64,
     rows: u64,
+    /// Rows of a batch that cannot be sent, with the reasons. `None`: such a row is an error.
+    aside: Option<Vec<(usize, String)>>,
 }
 
 impl Encoder {
     pub fn new(columns: Vec<Column>, form: Form) -> Self {
-        Self { columns, form, buffer: Vec::new(), pending: 0, rows: 0 }
+        Self { columns, form, buffer: Vec::new(), pending: 0, rows: 0, aside: None }
+    }
+
+    /// Passes over rows that cannot be sent. [`Encoder::passed_over`] gives them.
+    pub fn setting_aside(self) -> Self {
+        Self { aside: Some(Vec::new()), ..self }
+    }
+
+    /// Returns the rows, of the batch that was taken last, that were passed over, with the reasons.
+    pub fn passed_over(&mut self) -> Vec<(usize, String)> {
+        self.aside.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Returns the number of rows so far.
@@ -81,23 +93,39 @@ impl Encoder {
     pub fn take(&mut self, batch: &Prepared, from: usize) -> Result<usize> {
         let mut at = from;
         while at < batch.rows && self.buffer.len() < PIECE {
-            if self.form == Form::Rows {
-                self.buffer.extend_from_slice(if self.pending == 0 { b"(" } else { b",(" });
-            }
-            for (number, (values, column)) in batch.columns.iter().zip(&self.columns).enumerate() {
-                if number > 0 {
-                    self.buffer.push(if self.form == Form::Rows { b',' } else { b'\t' });
+            let start = self.buffer.len();
+            match (self.put(batch, at), &mut self.aside) {
+                (Ok(()), _) => {
+                    self.rows += 1;
+                    self.pending += 1;
                 }
-                let put = values.put(at, column, self.form, &mut self.buffer);
-                let (name, row) = (&column.name, self.rows + 1);
-                put.map_err(|why| exec_datafusion_err!("the column {name} of MySQL does not take row {row}: {why}"))?;
+                (Err((column, why)), Some(aside)) => {
+                    self.buffer.truncate(start);
+                    aside.push((at, format!("the column {}: {why}", self.columns[column].name)));
+                }
+                (Err((column, why)), None) => {
+                    let (name, row) = (&self.columns[column].name, self.rows + 1);
+                    return exec_err!("the column {name} of MySQL does not take row {row}: {why}");
+                }
             }
-            self.buffer.push(if self.form == Form::Rows { b')' } else { b'\n' });
             at += 1;
-            self.rows += 1;
-            self.pending += 1;
         }
         Ok(at)
+    }
+
+    /// Puts one row into the buffer. An error has the position of the column.
+    fn put(&mut self, batch: &Prepared, at: usize) -> Result<(), (usize, String)> {
+        if self.form == Form::Rows {
+            self.buffer.extend_from_slice(if self.pending == 0 { b"(" } else { b",(" });
+        }
+        for (number, (values, column)) in batch.columns.iter().zip(&self.columns).enumerate() {
+            if number > 0 {
+                self.buffer.push(if self.form == Form::Rows { b',' } else { b'\t' });
+            }
+            values.put(at, column, self.form, &mut self.buffer).map_err(|why| (number, why))?;
+        }
+        self.buffer.push(if self.form == Form::Rows { b')' } else { b'\n' });
+        Ok(())
     }
 
     pub fn is_full(&self) -> bool {

@@ -16,6 +16,7 @@
 //! | `keys` | keys that the server enforces |
 //! | `sink`, `target`, `stage`, `encode`, `publish`, `load` | writing |
 
+mod aside;
 mod catalog;
 mod decode;
 mod encode;
@@ -36,7 +37,7 @@ mod target;
 mod types;
 mod wire;
 
-use crate::{load as load_options, server};
+use crate::{load as load_options, rejects, server};
 use async_trait::async_trait;
 use catalog::MysqlCatalog;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -107,6 +108,8 @@ const OPTIONS: &[OptionSpec] = &[
     load_options::MODE,
     load_options::KEY,
     load_options::LOAD,
+    rejects::REJECTS,
+    rejects::MAX_REJECTS,
     server::PUSHDOWN,
 ];
 
@@ -125,6 +128,7 @@ impl Connector for Mysql {
         let location = Location::parse(&spec.location)?;
         check_numbers(&spec)?;
         load_options::check_name(&spec.options, target)?;
+        rejects::check_target(&spec.options, target)?;
         match (spec.options.text("table"), spec.options.text(QUERY)) {
             (None, None) => {
                 return plan_err!(
@@ -164,7 +168,10 @@ impl Connector for Mysql {
                 Some(relation) => {
                     let column = |field: &Arc<Field>| {
                         let known = relation.column(field.name()).ok_or_else(|| unknown(&spec, field.name()))?;
-                        Ok(field_of(known, choices(&spec)))
+                        match spec.options.text(rejects::REJECTS.name) {
+                            Some(_) => Ok(Field::new(&known.name, known.kind.lenient(field.data_type()), true)),
+                            None => Ok(field_of(known, choices(&spec))),
+                        }
                     };
                     Arc::new(Schema::new(columns.fields().iter().map(column).collect::<Result<Vec<_>>>()?))
                 }

@@ -1,12 +1,15 @@
 //! Publishing: one transaction moves the rows of the attempts that count, and the tables that loads made are dropped.
 
+use super::aside::{self, Aside};
 use super::error::{MysqlError, Result as MysqlResult};
 use super::load::Before;
 use super::sink::MysqlSink;
 use super::target::{PREFIX, Staged};
 use super::wire::{Connection, literal};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, internal_datafusion_err};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use prost::Message;
+use windlass_engine::connector::Rejected;
 
 /// Letters of a write's id.
 const ID: usize = 32;
@@ -16,8 +19,8 @@ const TRIES: u32 = 5;
 pub(super) const WAIT: u32 = 20;
 
 impl MysqlSink {
-    /// Moves the rows, in a transaction that is left open. False: that was done before.
-    pub(super) async fn moved(&self, tokens: &[Vec<u8>]) -> Result<(Connection, bool)> {
+    /// Moves the rows, in a transaction that is left open, unless that was done before.
+    pub(super) async fn moved(&self, tokens: &[Vec<u8>], runtime: &RuntimeEnv) -> Result<Moved> {
         let staged = tokens.iter().map(|token| Staged::decode(token.as_slice()));
         let staged: Vec<Staged> =
             staged.collect::<Result<_, _>>().map_err(|error| internal_datafusion_err!("{error}"))?;
@@ -31,8 +34,8 @@ impl MysqlSink {
             }
         }
         for tried in 1.. {
-            match self.move_once(&mut connection, &staged).await {
-                Ok(is_new) => return Ok((connection, is_new)),
+            match self.move_once(&mut connection, &staged, runtime).await {
+                Ok(rejected) => return Ok(Moved { connection, rejected }),
                 Err(Moving::Refused(error)) if error.is_deadlock() && tried < TRIES => {
                     connection.execute("ROLLBACK").await?;
                 }
@@ -43,12 +46,17 @@ impl MysqlSink {
         unreachable!("tries have no end before the last one")
     }
 
-    async fn move_once(&self, connection: &mut Connection, staged: &[Staged]) -> Result<bool, Moving> {
+    async fn move_once(
+        &self,
+        connection: &mut Connection,
+        staged: &[Staged],
+        runtime: &RuntimeEnv,
+    ) -> Result<Option<Rejected>, Moving> {
         let (load, write) = (&self.load, literal(&self.load.write));
         let gone = || Moving::Failed(exec_datafusion_err!("{} does not know of the load {}", load.loads(), load.write));
         let state = self.state(connection, "").await?.ok_or_else(gone)?;
         if state != "writing" {
-            return Ok(false);
+            return Ok(None);
         }
         let into = if load.creates {
             if self.is_there(connection, &load.name).await? {
@@ -62,27 +70,47 @@ impl MysqlSink {
         } else {
             load.qualified()
         };
+        let rejects = load.rejects().map_err(Moving::Failed)?;
+        if rejects.is_some() {
+            let all = load.in_database(&load.aside_name());
+            connection.execute(&format!("DROP TABLE IF EXISTS {all}")).await?;
+            connection.execute(&aside::create(&all)).await?;
+        }
         self.check_keys(connection, staged).await.map_err(Moving::Failed)?;
         let before = Before::of(connection, load).await.map_err(Moving::Failed)?;
         connection.execute("START TRANSACTION").await?;
         if self.state(connection, " FOR UPDATE").await?.ok_or_else(gone)? != "writing" {
             connection.execute("ROLLBACK").await?;
-            return Ok(false);
+            return Ok(None);
         }
         if matches!(before, Before::Empty) {
             // TRUNCATE would commit, and swapping tables by RENAME would too, and leave their foreign keys and triggers behind.
             connection.execute(&format!("DELETE FROM {into}")).await?;
         }
-        for Staged { table, rows } in staged.iter().filter(|staged| staged.rows > 0) {
-            let moved = self.move_table(connection, &before, (&into, table)).await?;
-            if moved != *rows {
+        let mut aside = rejects.as_ref().map(|rejects| Aside { sink: self, rejects, runtime, count: 0 });
+        if let Some(aside) = &mut aside {
+            aside.begin(connection, staged).await?;
+        }
+        let mut refused = 0;
+        for Staged { table, rows, .. } in staged.iter().filter(|staged| staged.rows > 0) {
+            let (moved, left) = match &mut aside {
+                Some(aside) if !load.mode().has_key() => {
+                    let names = load.names();
+                    let insert =
+                        format!("INSERT INTO {into} ({names}) SELECT {names} FROM {}", load.in_database(table));
+                    aside.move_table(connection, (table, &insert)).await?
+                }
+                _ => (self.move_table(connection, &before, (&into, table)).await?, 0),
+            };
+            refused += left;
+            if moved + left != *rows {
                 return Err(Moving::Failed(exec_datafusion_err!(
                     "the staged rows of {} are gone from the server: somebody has removed them; run the statement again",
                     load.qualified()
                 )));
             }
         }
-        let rows: u64 = staged.iter().map(|staged| staged.rows).sum();
+        let rows = staged.iter().map(|staged| staged.rows).sum::<u64>() - refused;
         let loaded = format!(
             "UPDATE {} SET `state` = 'loaded', `rows` = {rows}{} WHERE `write` = {write}",
             load.loads(),
@@ -93,7 +121,7 @@ impl MysqlSink {
         }
         // If nobody comes to commit it, it is not to stand in the way of who tries again.
         connection.execute("SET SESSION wait_timeout = 60").await?;
-        Ok(true)
+        Ok(aside.map(|aside| Rejected { rows: aside.count, written: refused }))
     }
 
     pub(super) async fn is_there(&self, connection: &mut Connection, table: &str) -> MysqlResult<bool> {
@@ -106,7 +134,7 @@ impl MysqlSink {
     }
 
     /// Tables of the database whose names begin so.
-    async fn tables(&self, connection: &mut Connection, prefix: &str) -> MysqlResult<Vec<String>> {
+    pub(super) async fn tables(&self, connection: &mut Connection, prefix: &str) -> MysqlResult<Vec<String>> {
         let sql = format!(
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND LEFT(TABLE_NAME, {}) = {}",
             literal(&self.load.database),
@@ -154,8 +182,14 @@ impl MysqlSink {
     }
 }
 
+/// The transaction that has moved the rows.
+pub(super) struct Moved {
+    pub connection: Connection,
+    pub rejected: Option<Rejected>,
+}
+
 /// Why rows were not moved.
-enum Moving {
+pub(super) enum Moving {
     Refused(MysqlError),
     Failed(DataFusionError),
 }

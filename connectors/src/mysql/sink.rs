@@ -23,13 +23,15 @@
 //! An attempt that nobody waits for can commit rows only while it holds the write's record, and the record changes only when nobody holds it. A staging table
 //! that it makes after the write was abandoned is empty; it drops it, or the next load of this database does.
 
+use super::aside;
 use super::error::{MysqlError, Result as MysqlResult};
-use super::publish::WAIT;
+use super::publish::{Moved, WAIT};
 use super::relation::Relation;
 use super::settings::{Location, Settings};
 use super::target::{LOADS, Load, Staged, Way, into_new, into_present};
 use super::wire::{Connection, Killer, literal};
 use crate::load::{self, Mode};
+use crate::rejects::{BESIDE, Rejects};
 use async_trait::async_trait;
 use datafusion::common::{Result, exec_err, internal_datafusion_err, plan_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -38,7 +40,7 @@ use prost::Message;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Mutex;
-use windlass_engine::connector::{Attempt, Encoded, Sink, SinkRequest, TableSpec, Target, Written};
+use windlass_engine::connector::{Attempt, Encoded, Rejected, Sink, SinkRequest, TableSpec, Target, Written};
 
 /// One write.
 pub(super) struct MysqlSink {
@@ -46,7 +48,7 @@ pub(super) struct MysqlSink {
     pub load: Load,
     killer: Killer,
     /// On the primary, between [`Sink::prepare`] and [`Sink::publish`]: the transaction that has moved the rows.
-    prepared: Mutex<Option<Connection>>,
+    prepared: Mutex<Option<Moved>>,
 }
 
 impl fmt::Debug for MysqlSink {
@@ -72,6 +74,7 @@ impl MysqlSink {
         };
         let given = load::key(&table.options, &request.schema)?;
         let load = table.options.text("load").unwrap_or_default().to_string();
+        let rejects = Rejects::of(&table.options, &request.write, &request.schema)?;
         let name = super::name(&table);
         let mut connection = Connection::open(settings, &killer).await?;
         let relation = match target {
@@ -85,11 +88,11 @@ impl MysqlSink {
                     true => super::load::key_of(&mut connection, &relation, given, &request.schema).await?,
                     false => Vec::new(),
                 };
-                into_present(&relation, name, request, Way { mode, key, load })?
+                into_present(&relation, name, request, Way { mode, key, load, rejects })?
             }
             None => {
                 let key = load::key_of_new(mode, given)?;
-                into_new(name, database, request, Way { mode, key, load })?
+                into_new(name, database, request, Way { mode, key, load, rejects })?
             }
         };
         Ok(Self { table, load, killer, prepared: Mutex::default() })
@@ -124,14 +127,19 @@ impl MysqlSink {
 impl Sink for MysqlSink {
     fn describe(&self) -> String {
         let is_new = if self.load.creates { ", new" } else { "" };
-        format!("table={}{is_new}{}", self.load.qualified(), self.load.mode().shown(&self.load.key))
+        let mode = self.load.mode().shown(&self.load.key);
+        let rejects = self.load.rejects().ok().flatten().map(|rejects| rejects.shown()).unwrap_or_default();
+        format!("table={}{is_new}{mode}{rejects}", self.load.qualified())
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
         Ok(self.load.encode_to_vec())
     }
 
-    async fn begin(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
+    async fn begin(&self, runtime: &Arc<RuntimeEnv>) -> Result<()> {
+        if let Some(rejects) = self.load.rejects()? {
+            rejects.check(runtime).await?;
+        }
         let mut connection = self.connection().await?;
         let loads = self.load.loads();
         let create = format!(
@@ -159,27 +167,41 @@ impl Sink for MysqlSink {
         if self.state(&mut connection, "").await?.as_deref() != Some("writing") {
             return over();
         }
+        let beside = self.load.in_database(&format!("{staging}{BESIDE}"));
         connection.execute(&self.load.staging(&staging)).await?;
+        if self.load.sets_aside() {
+            connection.execute(&aside::create(&beside)).await?;
+        }
         connection.execute("START TRANSACTION").await?;
-        let rows = self.stage(&mut connection, &staging, rows).await?;
+        let (rows, aside) = self.stage(&mut connection, &staging, rows).await?;
+        aside::put(&mut connection, &beside, &aside).await?;
         if self.state(&mut connection, " LOCK IN SHARE MODE").await?.as_deref() != Some("writing") {
             connection.execute("ROLLBACK").await?;
-            connection.execute(&format!("DROP TABLE IF EXISTS {}", self.load.in_database(&staging))).await?;
+            connection.execute(&format!("DROP TABLE IF EXISTS {}, {beside}", self.load.in_database(&staging))).await?;
             return over();
         }
         connection.execute("COMMIT").await?;
-        Ok(Written { rows, token: Staged { table: staging, rows }.encode_to_vec() })
+        let rejected = aside.len() as u64;
+        if let Some(rejects) = self.load.rejects()?.filter(|rejects| rejected > rejects.most) {
+            return Err(rejects.exceeded(&aside));
+        }
+        Ok(Written { rows, token: Staged { table: staging, rows, rejected }.encode_to_vec() })
     }
 
-    async fn prepare(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
-        *self.prepared.lock().await = Some(self.moved(tokens).await?.0);
+    async fn prepare(&self, tokens: &[Vec<u8>], runtime: &Arc<RuntimeEnv>) -> Result<()> {
+        *self.prepared.lock().await = Some(self.moved(tokens, runtime).await?);
         Ok(())
     }
 
-    async fn publish(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
+    fn rejected(&self) -> Option<Rejected> {
+        // Nobody holds it but one step of the write at a time.
+        self.prepared.try_lock().ok()?.as_ref()?.rejected
+    }
+
+    async fn publish(&self, tokens: &[Vec<u8>], runtime: &Arc<RuntimeEnv>) -> Result<()> {
         let prepared = self.prepared.lock().await.take();
         let committed = match prepared {
-            Some(mut connection) => connection.execute("COMMIT").await.map(|_| connection),
+            Some(Moved { mut connection, .. }) => connection.execute("COMMIT").await.map(|_| connection),
             None => Err(MysqlError::Value("nothing was prepared".to_string())),
         };
         let mut connection = match committed {
@@ -187,7 +209,7 @@ impl Sink for MysqlSink {
             // Whether it was committed is found in the target.
             Err(error) => {
                 tracing::debug!(%error, "a load of MySQL is published anew");
-                let (mut connection, _) = self.moved(tokens).await?;
+                let Moved { mut connection, .. } = self.moved(tokens, runtime).await?;
                 connection.execute("COMMIT").await?;
                 connection
             }
@@ -198,16 +220,20 @@ impl Sink for MysqlSink {
             connection.execute(&rename).await?;
         }
         // The rows are there: what is left over does not undo that.
+        self.publish_rejects(&mut connection, runtime).await?;
         self.drop_staged(&mut connection).await
     }
 
-    async fn abandon(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
+    async fn abandon(&self, runtime: &Arc<RuntimeEnv>) -> Result<()> {
         // It rolls back where it is dropped.
         drop(self.prepared.lock().await.take());
         let mut connection = self.connection().await?;
         if self.is_there(&mut connection, LOADS).await? {
             let (loads, write) = (self.load.loads(), literal(&self.load.write));
             connection.execute(&format!("DELETE FROM {loads} WHERE `write` = {write} AND `state` = 'writing'")).await?;
+        }
+        if let Err(error) = self.keep_failed(&mut connection, runtime).await {
+            tracing::warn!(%error, "the rejects of a load that has failed are lost");
         }
         self.drop_staged(&mut connection).await
     }

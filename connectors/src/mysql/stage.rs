@@ -1,21 +1,40 @@
 //! The rows of one attempt go into a staging table: as lines of LOAD DATA, or as rows of INSERT.
 
+use super::aside::complaint;
 use super::encode::{Encoder, Form};
 use super::sink::MysqlSink;
 use super::wire::Connection;
+use crate::rejects;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 impl MysqlSink {
-    /// Loads rows into a staging table, in the transaction that is open. Returns their number.
+    fn encoder(&self, form: Form) -> Result<Encoder> {
+        let encoder = Encoder::new(self.load.columns()?, form);
+        Ok(if self.load.sets_aside() { encoder.setting_aside() } else { encoder })
+    }
+
+    /// Takes over the rows of a batch that cannot be sent. False: they are too many, and the load has failed.
+    fn set_aside(&self, encoder: &mut Encoder, batch: &RecordBatch, aside: &mut Vec<String>) -> Result<bool> {
+        for (row, reason) in encoder.passed_over() {
+            aside.push(rejects::line(batch, row, &reason)?);
+            if aside.len() as u64 > self.load.max_rejects {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Loads rows into a staging table, in the transaction that is open. Returns their number, and the lines of those that were set aside.
     pub(super) async fn stage(
         &self,
         connection: &mut Connection,
         staging: &str,
         rows: SendableRecordBatchStream,
-    ) -> Result<u64> {
+    ) -> Result<(u64, Vec<String>)> {
         match connection.takes_files {
             true => self.stage_lines(connection, staging, rows).await,
             // It is slower, and needs nothing of the server.
@@ -28,10 +47,9 @@ impl MysqlSink {
         connection: &mut Connection,
         staging: &str,
         mut rows: SendableRecordBatchStream,
-    ) -> Result<u64> {
-        let columns = self.load.columns()?;
-        let sql = self.load.loading(staging, &columns);
-        let mut encoder = Encoder::new(columns, Form::Lines);
+    ) -> Result<(u64, Vec<String>)> {
+        let sql = self.load.loading(staging, &self.load.columns()?);
+        let (mut encoder, mut aside) = (self.encoder(Form::Lines)?, Vec::new());
         let (sender, mut receiver) = mpsc::channel(1);
         let loading = async {
             let pieces = stream::poll_fn(move |context| receiver.poll_recv(context));
@@ -45,14 +63,17 @@ impl MysqlSink {
         };
         let feeding = async {
             while let Some(batch) = rows.try_next().await? {
-                let batch = encoder.prepared(&batch)?;
+                let prepared = encoder.prepared(&batch)?;
                 let mut from = 0;
-                while from < batch.rows {
-                    from = encoder.take(&batch, from)?;
+                while from < prepared.rows {
+                    from = encoder.take(&prepared, from)?;
                     // Who does not listen any more says why.
                     if encoder.is_full() && sender.send(Ok(encoder.piece().into())).await.is_err() {
                         return Ok(());
                     }
+                }
+                if !self.set_aside(&mut encoder, &batch, &mut aside)? {
+                    break;
                 }
             }
             if !encoder.is_empty() {
@@ -68,7 +89,7 @@ impl MysqlSink {
             self.complain(connection, staging, "").await?;
             return exec_err!("MySQL has loaded {loaded} of {sent} rows into {}", self.load.qualified());
         }
-        Ok(sent)
+        Ok((sent, aside))
     }
 
     async fn stage_rows(
@@ -76,19 +97,22 @@ impl MysqlSink {
         connection: &mut Connection,
         staging: &str,
         mut rows: SendableRecordBatchStream,
-    ) -> Result<u64> {
-        let mut encoder = Encoder::new(self.load.columns()?, Form::Rows);
+    ) -> Result<(u64, Vec<String>)> {
+        let (mut encoder, mut aside) = (self.encoder(Form::Rows)?, Vec::new());
         let insert = format!("INSERT INTO {} ({}) VALUES ", self.load.in_database(staging), self.load.names());
         let mut done = 0;
         loop {
             let batch = rows.try_next().await?;
-            let batch = batch.as_ref().map(|batch| encoder.prepared(batch)).transpose()?;
-            let mut from = 0;
+            let prepared = batch.as_ref().map(|batch| encoder.prepared(batch)).transpose()?;
+            let (mut from, mut is_last) = (0, batch.is_none());
             loop {
-                if let Some(batch) = &batch {
-                    from = encoder.take(batch, from)?;
+                if let Some(prepared) = &prepared {
+                    from = encoder.take(prepared, from)?;
                 }
-                if encoder.is_full() || (batch.is_none() && !encoder.is_empty()) {
+                if let Some(batch) = &batch {
+                    is_last = !self.set_aside(&mut encoder, batch, &mut aside)?;
+                }
+                if encoder.is_full() || (is_last && !encoder.is_empty()) {
                     // Values are escaped, so that they are UTF-8 as they were.
                     let values = String::from_utf8_lossy(&encoder.piece()).into_owned();
                     let inserted = connection.execute(&format!("{insert}{values}")).await;
@@ -98,21 +122,23 @@ impl MysqlSink {
                     }
                     done = encoder.rows();
                 }
-                if batch.as_ref().is_none_or(|batch| from >= batch.rows) {
+                if is_last || prepared.as_ref().is_none_or(|prepared| from >= prepared.rows) {
                     break;
                 }
             }
-            if batch.is_none() {
-                return Ok(encoder.rows());
+            if is_last {
+                return Ok((encoder.rows(), aside));
             }
         }
     }
 
     /// The first warning of the last statement, as an error: with LOCAL, the server warns where it would refuse, and changes the value.
     async fn complain(&self, connection: &mut Connection, staging: &str, place: &str) -> Result<()> {
-        let warnings = connection.rows("SHOW WARNINGS LIMIT 1").await?;
-        let Some([_, code, Some(message)]) = warnings.first().map(Vec::as_slice) else { return Ok(()) };
-        let code = code.as_deref().unwrap_or_default();
-        exec_err!("MySQL: {}{place} (warning {code})", message.replace(staging, &self.load.name))
+        match complaint(connection).await? {
+            Some((code, message)) => {
+                exec_err!("MySQL: {}{place} (warning {code})", message.replace(staging, &self.load.name))
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -5,10 +5,12 @@ use super::relation::{Relation, qualified};
 use super::types::{ServerType, Wire, created, created_as_key};
 use super::wire::{literal, quoted};
 use crate::load::Mode;
+use crate::rejects::{ROW, Rejects};
 use datafusion::arrow::datatypes::Field;
 use datafusion::common::{Result, internal_datafusion_err, plan_datafusion_err, plan_err};
 use prost::Message;
 use std::sync::Arc;
+use windlass_engine::Place;
 use windlass_engine::connector::SinkRequest;
 
 /// Names the loads of a database, each once.
@@ -17,8 +19,6 @@ pub(super) const LOADS: &str = "windlass_loads";
 pub(super) const PREFIX: &str = "windlass_";
 /// Whether a row of a staging table has met one of the target with its key.
 pub(super) const MET: &str = "windlass_met";
-/// The row's number in a staging table: some servers want a primary key.
-const ROW: &str = "windlass_row";
 
 /// A sink as every node knows it.
 #[derive(Clone, PartialEq, Message)]
@@ -43,6 +43,11 @@ pub(super) struct Load {
     /// The user's name of the load. Empty: it has none.
     #[prost(string, tag = "8")]
     pub load: String,
+    /// URL of the file for rows that the target does not take. Empty: such a row fails the load.
+    #[prost(string, tag = "9")]
+    pub rejects: String,
+    #[prost(uint64, tag = "10")]
+    pub max_rejects: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -62,6 +67,9 @@ pub(super) struct LoadColumn {
     /// As an index has it, if it is part of the key: the whole column or its beginning.
     #[prost(string, tag = "6")]
     pub indexed: String,
+    /// The type that it has in staging tables which take what the target may not take. Empty: its own.
+    #[prost(string, tag = "7")]
+    pub staged: String,
 }
 
 /// The staging table that an attempt left.
@@ -71,6 +79,9 @@ pub(super) struct Staged {
     pub table: String,
     #[prost(uint64, tag = "2")]
     pub rows: u64,
+    /// Rows that were set aside.
+    #[prost(uint64, tag = "3")]
+    pub rejected: u64,
 }
 
 impl Load {
@@ -96,6 +107,24 @@ impl Load {
         format!("{}new", self.prefix())
     }
 
+    /// The table of rows that are set aside.
+    pub fn aside_name(&self) -> String {
+        format!("{}no", self.prefix())
+    }
+
+    /// Whether rows that the target does not take are set aside.
+    pub fn sets_aside(&self) -> bool {
+        !self.rejects.is_empty()
+    }
+
+    /// `None`: a row that the target does not take fails the load.
+    pub fn rejects(&self) -> Result<Option<Rejects>> {
+        match self.sets_aside() {
+            true => Ok(Some(Rejects { place: Place::from_url(&self.rejects)?, most: self.max_rejects })),
+            false => Ok(None),
+        }
+    }
+
     pub fn columns(&self) -> Result<Vec<Column>> {
         let column = |column: &LoadColumn| {
             let wire = Wire::parse(&column.wire);
@@ -111,10 +140,7 @@ impl Load {
     }
 
     pub fn definitions(&self) -> String {
-        let column = |column: &LoadColumn| {
-            let null = if column.not_null { "NOT NULL" } else { "NULL" };
-            format!("{} {} {null}", quoted(&column.name), column.kind)
-        };
+        let column = |column: &LoadColumn| definition(column, &column.kind);
         self.columns.iter().map(column).collect::<Vec<_>>().join(", ")
     }
 
@@ -124,10 +150,15 @@ impl Load {
             true => String::new(),
             false => format!(", {} bool NOT NULL DEFAULT false, KEY ({})", quoted(MET), parts.join(", ")),
         };
+        let column = |column: &LoadColumn| match column.staged.is_empty() {
+            true => definition(column, &column.kind),
+            false => definition(column, &column.staged),
+        };
+        let columns = self.columns.iter().map(column).collect::<Vec<_>>().join(", ");
+        // Some servers want a primary key.
         format!(
-            "CREATE TABLE {} ({}, {} bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY{key}) ENGINE = InnoDB",
+            "CREATE TABLE {} ({columns}, {} bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY{key}) ENGINE = InnoDB",
             self.in_database(table),
-            self.definitions(),
             quoted(ROW)
         )
     }
@@ -173,20 +204,35 @@ impl Load {
     }
 }
 
+fn definition(column: &LoadColumn, kind: &str) -> String {
+    let null = if column.not_null { "NOT NULL" } else { "NULL" };
+    format!("{} {kind} {null}", quoted(&column.name))
+}
+
 pub(super) fn quoted_all(names: &[String]) -> String {
     names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// The rows that a load finds in its target, and what it is called.
+/// The rows that a load finds in its target, what it is called, and what becomes of rows that the target does not take.
 pub(super) struct Way {
     pub mode: Mode,
     pub key: Vec<String>,
     pub load: String,
+    pub rejects: Option<Rejects>,
+}
+
+impl Way {
+    /// Whether staging tables take what the target may not take. Where keys are compared they have the target's types.
+    fn is_lenient(&self) -> bool {
+        self.rejects.is_some() && self.key.is_empty()
+    }
 }
 
 fn load(request: SinkRequest, (database, name): (String, String), columns: Vec<LoadColumn>, way: Way) -> Load {
-    let Way { mode, key, load } = way;
-    Load { write: request.write, database, name, columns, creates: false, mode: mode.into(), key, load }
+    let Way { mode, key, load, rejects } = way;
+    let (mode, max_rejects) = (mode.into(), rejects.as_ref().map_or(0, |rejects| rejects.most));
+    let rejects = rejects.map(|rejects| rejects.place.url()).unwrap_or_default();
+    Load { write: request.write, database, name, columns, creates: false, mode, key, load, rejects, max_rejects }
 }
 
 pub(super) fn into_present(relation: &Relation, name: &str, request: SinkRequest, way: Way) -> Result<Load> {
@@ -209,7 +255,12 @@ pub(super) fn into_present(relation: &Relation, name: &str, request: SinkRequest
         }
         let wire = known.kind.written_as(field.data_type());
         let wire = wire.map_err(|why| plan_datafusion_err!("the column {} of MySQL {why}", field.name()))?;
-        made(known.name.clone(), &known.kind, wire, known.not_null, way.key.contains(field.name()))
+        let column = made(known.name.clone(), &known.kind, wire, known.not_null, way.key.contains(field.name()))?;
+        let staged = match way.is_lenient() && wire != Wire::Geometry {
+            true => created(field.data_type()).map(|kind| kind.definition()).unwrap_or_default(),
+            false => String::new(),
+        };
+        Ok(LoadColumn { staged, ..column })
     };
     let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
     // The names of the columns are the server's, in its upper and lower case.
@@ -239,5 +290,5 @@ fn made(name: String, kind: &ServerType, wire: Wire, not_null: bool, is_key: boo
         (true, None) => return plan_err!("the column {name} of MySQL is {}, which is no key", kind.full),
     };
     let (wire, fraction) = (wire.to_string(), kind.fraction.unwrap_or(0));
-    Ok(LoadColumn { name, wire, kind: kind.definition(), not_null, fraction, indexed })
+    Ok(LoadColumn { name, wire, kind: kind.definition(), not_null, fraction, indexed, staged: String::new() })
 }

@@ -1,6 +1,6 @@
 //! Types of MySQL, the types of columns that they are read as, and the types of columns that are created.
 
-use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, IntervalUnit, TimeUnit};
 use datafusion::arrow;
 use std::fmt;
 
@@ -236,6 +236,18 @@ impl ServerType {
                 Ok(Wire::AsText)
             }
             None => Err(format!("is {} on the server, which does not take {given}", self.full)),
+        }
+    }
+
+    /// The type of a column for values of the type `given`, some of which it may not take: what Windlass converts it into is as wide as can be.
+    pub fn lenient(&self, given: &DataType) -> DataType {
+        let natural = self.natural(Choices::default());
+        match (&natural, given) {
+            (DataType::Decimal128(_, scale), given) if given.is_decimal() => {
+                DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale)
+            }
+            (_, given) if self.written_as(given).is_ok() => given.clone(),
+            _ => natural,
         }
     }
 

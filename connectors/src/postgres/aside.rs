@@ -13,17 +13,11 @@ use super::error::{PostgresError, Result as PostgresResult};
 use super::sink::{PostgresSink, Staged};
 use super::types::Wire;
 use super::wire::{Connection, literal};
-use crate::rejects::{NAMED, REASON, Rejects};
+use crate::rejects::{AT_ONCE, BESIDE, Lines, NAMED, REASON, ROW, Ranges, Rejects, of_attempts};
+use async_trait::async_trait;
 use datafusion::common::{Result, exec_err, internal_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use std::collections::BTreeSet;
 
-/// Number of a staged row.
-pub(super) const ROW: &str = "windlass_row";
-/// The end of the names of the tables beside staging tables.
-pub(super) const BESIDE: &str = "_no";
-/// Lines that travel together.
-const AT_ONCE: usize = 500;
 /// The savepoint before a range of rows.
 const PART: &str = "windlass_part";
 
@@ -90,8 +84,9 @@ impl Aside<'_> {
             return exec_err!("{of} has {count} of the {rows} rows that were staged: run the statement again");
         }
         let (before, mut is_indexed) = (self.count, false);
-        let mut ranges = vec![(1, last + 1)];
-        while let Some((from, to)) = ranges.pop().filter(|(from, to)| from < to) {
+        let mut ranges = Ranges::up_to(last);
+        while let Some(range) = ranges.next() {
+            let (from, to) = (range.start, range.end);
             connection.execute(&format!("SAVEPOINT {PART}")).await?;
             let moved = connection.execute(&format!("{insert} WHERE {ROW} >= {from} AND {ROW} < {to}")).await;
             let refused = match moved {
@@ -106,16 +101,14 @@ impl Aside<'_> {
             };
             connection.execute(&format!("RELEASE SAVEPOINT {PART}")).await?;
             let Some(refusal) = refused else { continue };
-            if to - from > 1 {
+            let Some(row) = ranges.refused(range) else {
                 if !is_indexed {
                     connection.execute(&format!("CREATE INDEX ON {of} ({ROW})")).await?;
                     is_indexed = true;
                 }
-                let middle = from + (to - from) / 2;
-                ranges.extend([(middle, to), (from, middle)]);
                 continue;
-            }
-            self.refuse(connection, table, from, &refusal.reason().replace(table, &self.sink.target.name)).await?;
+            };
+            self.refuse(connection, table, row, &refusal.reason().replace(table, &self.sink.target.name)).await?;
         }
         Ok(self.count - before)
     }
@@ -145,41 +138,20 @@ impl Aside<'_> {
         let all = target.in_schema(&target.aside());
         let first = connection.execute(&format!("SELECT line FROM {all} ORDER BY n LIMIT {NAMED}")).await?;
         let first: Vec<String> = first.into_iter().flatten().flatten().collect();
-        write_file(self.rejects, connection, &[all], self.runtime).await?;
+        self.rejects.keep(connection, &[all], self.runtime).await?;
         Err(self.rejects.exceeded(&first))
     }
 }
 
-/// Writes the lines of these tables into the file, if there are some.
-async fn write_file(
-    rejects: &Rejects,
-    connection: &mut Connection,
-    tables: &[String],
-    runtime: &RuntimeEnv,
-) -> Result<()> {
-    let mut file = None;
-    for table in tables {
-        let mut last = "0".to_string();
-        loop {
-            let page = format!("SELECT n, line FROM {table} WHERE n > {last} ORDER BY n LIMIT {AT_ONCE}");
-            let rows = connection.execute(&page).await?;
-            if rows.is_empty() {
-                break;
-            }
-            let file = match &mut file {
-                Some(file) => file,
-                None => file.insert(rejects.open(runtime)?),
-            };
-            for row in rows {
-                let [Some(n), Some(line)] = <[_; 2]>::try_from(row).unwrap_or_default() else { continue };
-                file.write(&line).await?;
-                last = n;
-            }
-        }
-    }
-    match file {
-        Some(file) => file.close().await,
-        None => Ok(()),
+#[async_trait]
+impl Lines for Connection {
+    async fn page(&mut self, table: &str, after: u64) -> Result<Vec<(u64, String)>> {
+        let page = format!("SELECT n, line FROM {table} WHERE n > {after} ORDER BY n LIMIT {AT_ONCE}");
+        let line = |row: Vec<Option<String>>| match <[_; 2]>::try_from(row) {
+            Ok([Some(n), Some(line)]) => Some((n.parse().ok()?, line)),
+            _ => None,
+        };
+        Ok(self.execute(&page).await?.into_iter().filter_map(line).collect())
     }
 }
 
@@ -192,26 +164,22 @@ impl PostgresSink {
         if connection.execute(&known).await?.into_iter().flatten().flatten().next().is_none() {
             return Ok(());
         }
-        write_file(&rejects, connection, &[table], runtime).await
+        rejects.keep(connection, &[table], runtime).await
     }
 
     /// Writes the file of a load that has failed because an attempt found too many rows that cannot be sent.
     pub(super) async fn keep_failed(&self, connection: &mut Connection, runtime: &RuntimeEnv) -> Result<()> {
         let Some(rejects) = self.target.rejects()? else { return Ok(()) };
-        let (mut partitions, mut tables, mut count) = (BTreeSet::new(), Vec::new(), 0);
-        for table in self.staged_tables(connection).await?.iter().filter(|table| table.ends_with(BESIDE)) {
-            // One attempt of each task.
-            let partition = table.strip_prefix(&self.target.prefix()).and_then(|rest| rest.split('_').next());
-            if partition.is_some_and(|partition| partitions.insert(partition.to_string())) {
-                let table = self.target.in_schema(table);
-                let lines = connection.execute(&format!("SELECT pg_catalog.count(*) FROM {table}")).await?;
-                let lines = lines.into_iter().flatten().flatten().next();
-                count += lines.and_then(|lines| lines.parse().ok()).unwrap_or(0_u64);
-                tables.push(table);
-            }
+        let tables = of_attempts(self.staged_tables(connection).await?, &self.target.prefix());
+        let tables: Vec<String> = tables.iter().map(|table| self.target.in_schema(table)).collect();
+        let mut count = 0;
+        for table in &tables {
+            let lines = connection.execute(&format!("SELECT pg_catalog.count(*) FROM {table}")).await?;
+            let lines = lines.into_iter().flatten().flatten().next();
+            count += lines.and_then(|lines| lines.parse().ok()).unwrap_or(0_u64);
         }
         match count > rejects.most {
-            true => write_file(&rejects, connection, &tables, runtime).await,
+            true => rejects.keep(connection, &tables, runtime).await,
             false => Ok(()),
         }
     }

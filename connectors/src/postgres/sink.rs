@@ -12,7 +12,7 @@
 //! An attempt that nobody waits for can commit a staging table only while it holds the write's record, and the record changes only when nobody
 //! holds it: whoever publishes or abandons sees all staging tables that there will ever be.
 
-use super::aside::{self, Aside, BESIDE, ROW, lenient};
+use super::aside::{self, Aside, lenient};
 use super::create::Created;
 use super::encode::{Encoder, Fit, base_type, staged_type};
 use super::error::PostgresError;
@@ -22,7 +22,7 @@ use super::settings::{Location, Settings};
 use super::types::Wire;
 use super::wire::{Canceller, Connection, literal, quoted};
 use crate::load::{self as load_options, Mode};
-use crate::rejects::{self, Rejects};
+use crate::rejects::{self, BESIDE, ROW, Rejects};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::{Result, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err};
@@ -505,10 +505,7 @@ impl Sink for PostgresSink {
     fn describe(&self) -> String {
         let is_new = if self.target.is_new { ", new" } else { "" };
         let mode = self.target.mode().shown(&self.target.key);
-        let rejects = match self.target.rejects() {
-            Ok(Some(Rejects { place, most })) => format!(", rejects={place}, max_rejects={most}"),
-            _ => String::new(),
-        };
+        let rejects = self.target.rejects().ok().flatten().map(|rejects| rejects.shown()).unwrap_or_default();
         format!("table={}{is_new}{mode}{rejects}", self.target.qualified())
     }
 

@@ -7,6 +7,7 @@ mod login;
 mod pushdown;
 mod query;
 mod read;
+mod rejects;
 mod write;
 
 use crate::asking::{SECRET, STAGES, answers, done, embedded, loaded_once, refused, rows, sql};

@@ -1,5 +1,6 @@
 //! Loads: rows that are replaced, loads that have a name, and the command line.
 
+use super::write::primary_killed;
 use super::*;
 use crate::cluster::{run, windlass};
 
@@ -145,6 +146,50 @@ async fn a_load_with_a_name_is_loaded_once() {
     refused(&session, &create(server, "x", "t", ", load 'a'"), &["'load' names one load"]).await;
     let states = "SELECT count(*), min(state) FROM windlass_loads WHERE state <> 'loaded'";
     assert_eq!(scripted(server, states), "0|");
+}
+
+/// A primary that dies at any step: each row is there once, and none of those that were replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_replace_others_are_there_once_though_the_primary_dies() {
+    let server = &Postgres::start();
+    let target = "DROP TABLE IF EXISTS target; CREATE TABLE target (n int, pad text, kept int DEFAULT 0); \
+         INSERT INTO target SELECT n, 'old', 1 FROM generate_series(10001, 30000) n";
+    scripted(
+        server,
+        "CREATE TABLE source AS SELECT n, repeat('x', 200) AS pad FROM generate_series(1, 20000) n; ANALYZE source",
+    );
+    scripted(server, target);
+    let source = [create(server, "source", "source", "")];
+    let state = "SELECT count(*), count(DISTINCT n), count(*) FILTER (WHERE pad <> 'old'), sum(kept) FROM target";
+    let (before, replaced) = ("20000|20000|0|20000", "20000|20000|20000|0");
+    let (upserted, merged) = ("30000|30000|20000|10000", "30000|30000|20000|20000");
+    let load = |mode: &str| copy(server, "SELECT n, pad FROM source", "target", &format!(", mode {mode}, load 'once'"));
+    for (mode, is_unique, after, begun) in [
+        ("'replace'", false, replaced, "query LIKE 'DELETE FROM%target%'"),
+        ("'merge'", true, merged, "query LIKE 'COPY%FROM STDIN%'"),
+        ("'merge'", true, merged, "query LIKE 'INSERT INTO%ON CONFLICT%'"),
+        ("'merge', key 'n'", false, merged, "query LIKE 'UPDATE%target% AS t SET%'"),
+        ("'upsert', key 'n'", false, upserted, "query LIKE 'DELETE FROM%USING%'"),
+        ("'upsert'", true, upserted, "query LIKE 'UPDATE%windlass_loads%'"),
+        ("'merge'", true, merged, "query = 'COMMIT'"),
+    ] {
+        if is_unique {
+            scripted(server, "ALTER TABLE target ADD PRIMARY KEY (n)");
+        }
+        let (_cluster, session) = primary_killed(server, &source, &load(mode), begun).await;
+        let loads = scripted(server, "SELECT count(*) FROM windlass_loads WHERE state = 'loaded'");
+        assert_eq!(
+            scripted(server, state),
+            if loads == "1" { after } else { before },
+            "{mode}, {begun}: {loads} loads"
+        );
+        // Who does not know how it ended loads it again.
+        let again = sql(&session, &load(mode)).await;
+        assert_eq!(again.is_err(), loads == "1", "{mode}, {begun}: {again:?}");
+        assert_eq!(scripted(server, state), after, "{mode}, {begun}");
+        scripted(server, target);
+        scripted(server, "TRUNCATE windlass_loads");
+    }
 }
 
 /// The command line builds these statements, and guesses nothing about text.

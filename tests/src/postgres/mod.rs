@@ -15,7 +15,7 @@ use crate::asking::{SECRET, STAGES, answers, done, embedded, loaded_once, refuse
 use crate::cluster::Processes;
 use crate::oracle::postgres::Postgres;
 use std::time::Duration;
-use windlass_client::Client;
+use windlass_client::{Client, Session};
 
 fn scripted(server: &Postgres, script: &str) -> String {
     server.psql(script).unwrap_or_else(|error| panic!("{script}: {error}"))

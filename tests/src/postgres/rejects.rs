@@ -1,12 +1,10 @@
 //! Rows that the target of a load does not take: they are set aside up to a limit, each once, and the load is whole or not at all.
 
+use super::write::{LEFT, killed, primary_killed};
 use super::*;
-use crate::cluster::{run, wait_until_gone, windlass};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-const LEFT: &str =
-    "SELECT count(*) FROM pg_class WHERE relname LIKE 'windlass\\_%\\_%' AND relname NOT LIKE 'windlass_loads%'";
+use crate::asking::json_lines;
+use crate::cluster::{run, windlass};
+use std::path::Path;
 
 /// `more`: further options, each after a comma.
 fn copy(server: &Postgres, query: &str, rejects: &Path, more: &str) -> String {
@@ -15,24 +13,6 @@ fn copy(server: &Postgres, query: &str, rejects: &Path, more: &str) -> String {
         location(server),
         rejects.display()
     )
-}
-
-fn killed(pid: u64) {
-    let mut kill = Command::new("kill");
-    kill.args(["-9", &pid.to_string()]);
-    crate::cluster::succeed(kill);
-    wait_until_gone(pid as u32);
-}
-
-/// The lines of a file, or of the one file of a folder.
-fn lines(place: &Path) -> Vec<serde_json::Value> {
-    let files: Vec<PathBuf> = match place.is_dir() {
-        true => std::fs::read_dir(place).expect("it can be listed").map(|entry| entry.unwrap().path()).collect(),
-        false => vec![place.to_path_buf()],
-    };
-    assert_eq!(files.len(), 1, "{files:?}");
-    let text = std::fs::read_to_string(&files[0]).expect("it can be read");
-    text.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect()
 }
 
 const TARGET: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1);
@@ -58,7 +38,7 @@ async fn rows_are_set_aside_with_their_reasons() {
         refused(&session, &few, &["does not take more than 8 rows", "max_rejects", "nothing was loaded", "few.json"])
             .await;
     assert!(error.contains("is NULL"), "a reason is named: {error}");
-    assert_eq!(lines(&file).len(), 9, "the file of a load that fails has the rows up to the limit and one more");
+    assert_eq!(json_lines(&file).len(), 9, "the file of a load that fails has the rows up to the limit and one more");
     assert_eq!(scripted(server, "SELECT count(*) FROM t"), "1");
     assert_eq!(scripted(server, LEFT), "0");
 
@@ -71,7 +51,7 @@ async fn rows_are_set_aside_with_their_reasons() {
     );
     assert_eq!(scripted(server, "SELECT rows FROM windlass_loads WHERE load = 'monday'"), "1991");
     assert_eq!(scripted(server, LEFT), "0");
-    let lines = lines(&folder);
+    let lines = json_lines(&folder);
     let reason = |id: &str| {
         let of = lines.iter().find(|line| line["id"].as_str() == Some(id)).unwrap_or_else(|| panic!("{id}: {lines:?}"));
         of["reason"].as_str().expect("it has a reason").to_string()
@@ -122,7 +102,7 @@ async fn rows_that_cannot_be_sent_are_set_aside() {
     let load = copy(server, rows, &file, ", max_rejects 100, mode 'upsert'");
     assert_eq!(answers(&session, &load).await, "900|100");
     assert_eq!(scripted(server, "SELECT count(*), count(DISTINCT u) FROM t"), "900|1");
-    let all = lines(&file);
+    let all = json_lines(&file);
     assert_eq!(all.len(), 100);
     let first = all.iter().find(|line| line["id"] == 3).expect("it is there");
     assert_eq!(first["reason"], "the column u: 'no' is no uuid");
@@ -134,7 +114,7 @@ async fn rows_that_cannot_be_sent_are_set_aside() {
         &["more than 5 rows", "'no' is no uuid", "few.json"],
     )
     .await;
-    assert!(lines(&few).len() > 5, "rows and reasons are kept");
+    assert!(json_lines(&few).len() > 5, "rows and reasons are kept");
     assert_eq!(scripted(server, "SELECT count(*) FROM t"), "900");
     assert_eq!(scripted(server, LEFT), "0");
     let none = folder.path().join("none.json");
@@ -199,7 +179,7 @@ async fn an_executor_dies_while_rows_are_set_aside() {
         });
         assert_eq!(loaded.as_deref(), Ok("59910|90"), "step {step}");
         assert_eq!(scripted(server, "SELECT count(*) FROM t"), "59910", "step {step}");
-        let mut ids: Vec<i64> = lines(&file).iter().filter_map(|line| line["n"].as_i64()).collect();
+        let mut ids: Vec<i64> = json_lines(&file).iter().filter_map(|line| line["n"].as_i64()).collect();
         ids.sort_unstable();
         let mut wanted: Vec<i64> = (1..=60000).filter(|n| n % 1000 == 7 || n % 2000 == 8).collect();
         wanted.sort_unstable();
@@ -220,28 +200,18 @@ async fn the_primary_dies_while_rows_are_set_aside() {
          CREATE TRIGGER slow AFTER INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION slowly()",
     );
     let rows = "SELECT value AS id, CASE value WHEN 500 THEN 'long' ELSE 'x' END AS name FROM generate_series(1, 1000)";
+    let folder = tempfile::tempdir().expect("a folder can be made");
     for begun in ["query LIKE 'INSERT INTO%t%'", "query LIKE 'UPDATE%windlass_loads%'", "query = 'COMMIT'"] {
-        let dir = tempfile::tempdir().expect("a folder can be made");
-        let (at, file) = (dir.path().display().to_string(), dir.path().join("rejects.json"));
-        let cluster = Processes::shaped(dir, ["1", "2", "1GiB"], &[]);
-        let session = cluster.session().await;
+        let file = folder.path().join("rejects.json");
         let load = copy(server, rows, &file, ", max_rejects 1");
-        let insert = tokio::spawn(async move { sql(&session, &load).await });
-        let seen = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'windlass' AND {begun}");
-        let patience = std::time::Instant::now() + Duration::from_secs(20);
-        while scripted(server, &seen) != "t" && std::time::Instant::now() < patience && !insert.is_finished() {}
-        killed(cluster.primary().into());
-        insert.abort();
-        let up = ["cluster", "up", "--executors", "1", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
-        crate::cluster::succeed(windlass(&up));
-        until(server, LEFT, "0").await;
-        until(server, "SELECT count(*) FROM windlass_loads WHERE state = 'writing'", "0").await;
+        let (_cluster, _) = primary_killed(server, &[], &load, begun).await;
         let loads = scripted(server, "SELECT count(*) FROM windlass_loads WHERE state = 'loaded'");
         let count = scripted(server, "SELECT count(*) FROM t");
         assert_eq!(count, if loads == "1" { "999" } else { "0" }, "{begun}");
         assert_eq!(file.exists(), loads == "1", "{begun}");
         if loads == "1" {
-            assert_eq!(lines(&file).len(), 1, "{begun}");
+            assert_eq!(json_lines(&file).len(), 1, "{begun}");
+            std::fs::remove_file(&file).expect("it can be removed");
         }
         scripted(server, "TRUNCATE t, windlass_loads");
     }
@@ -261,6 +231,6 @@ fn the_command_line_sets_rows_aside() {
     let printed = run(windlass(&load)).expect("it is loaded");
     assert!(printed.contains("| count | rejected |") && printed.contains("|     1 |        2 |"), "{printed}");
     assert_eq!(scripted(server, "SELECT * FROM zip"), "1|10.25");
-    let lines = lines(&rejects);
+    let lines = json_lines(&rejects);
     assert_eq!((&lines[0]["amount"], &lines[1]["amount"]), (&serde_json::json!("ten"), &serde_json::json!("12345.6")));
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-const LEFT: &str =
+pub(super) const LEFT: &str =
     "SELECT count(*) FROM pg_class WHERE relname LIKE 'windlass\\_%\\_%' AND relname NOT LIKE 'windlass_loads%'";
 
 /// What is written is what is read again, of every type.
@@ -124,7 +124,7 @@ async fn a_refusal_is_heard_while_rows_are_sent() {
     assert_eq!(scripted(server, LEFT), "0");
 }
 
-fn killed(pid: u64) {
+pub(super) fn killed(pid: u64) {
     let mut kill = Command::new("kill");
     kill.args(["-9", &pid.to_string()]);
     crate::cluster::succeed(kill);
@@ -160,6 +160,37 @@ async fn an_executor_dies_while_it_writes() {
     }
 }
 
+/// A cluster whose primary is killed as soon as a session of the server does what `begun` says, and that is started again.
+pub(super) async fn primary_killed(
+    server: &Postgres,
+    tables: &[String],
+    statement: &str,
+    begun: &str,
+) -> (Processes, Session) {
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let at = dir.path().display().to_string();
+    let cluster = Processes::shaped(dir, ["2", "2", "1GiB"], &[]);
+    let session = cluster.session().await;
+    done(&session, &[STAGES]).await;
+    done(&session, &tables.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let statement = statement.to_string();
+    let running = tokio::spawn(async move { sql(&session, &statement).await });
+    let seen = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'windlass' AND {begun}");
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    while scripted(server, &seen) != "t" && std::time::Instant::now() < patience && !running.is_finished() {}
+    killed(cluster.primary().into());
+    running.abort();
+    let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
+    let described: serde_json::Value = serde_json::from_str(&crate::cluster::succeed(crate::cluster::windlass(&up)))
+        .expect("the cluster is described");
+    let url = described["url"].as_str().expect("it has an address").to_owned();
+    let session = Client::connect(&url).await.expect("the cluster answers");
+    // It ends what the first one began, one way or the other.
+    until(server, LEFT, "0").await;
+    until(server, "SELECT count(*) FROM windlass_loads WHERE state = 'writing'", "0").await;
+    (cluster, session)
+}
+
 /// A primary that dies at any step: all rows or none, and those that the statement's outcome says.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_dies_while_rows_are_written() {
@@ -177,27 +208,9 @@ async fn the_primary_dies_while_rows_are_written() {
         "query LIKE 'UPDATE%windlass_loads%'",
         "query = 'COMMIT'",
     ] {
-        let dir = tempfile::tempdir().expect("a folder can be made");
-        let at = dir.path().display().to_string();
-        let cluster = Processes::shaped(dir, ["2", "2", "1GiB"], &[]);
-        let session = cluster.session().await;
-        done(&session, &[STAGES, &create(server, "source", "source", ""), &create(server, "target", "target", "")])
-            .await;
-        let insert = tokio::spawn(async move { sql(&session, "INSERT INTO target SELECT n, pad FROM source").await });
-        let seen = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'windlass' AND {begun}");
-        let patience = std::time::Instant::now() + Duration::from_secs(20);
-        while scripted(server, &seen) != "t" && std::time::Instant::now() < patience && !insert.is_finished() {}
-        killed(cluster.primary().into());
-        insert.abort();
-        let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
-        let described: serde_json::Value =
-            serde_json::from_str(&crate::cluster::succeed(crate::cluster::windlass(&up)))
-                .expect("the cluster is described");
-        let url = described["url"].as_str().expect("it has an address").to_owned();
-        let session = Client::connect(&url).await.expect("the cluster answers");
-        // It ends what the first one began, one way or the other.
-        until(server, LEFT, "0").await;
-        until(server, "SELECT count(*) FROM windlass_loads WHERE state = 'writing'", "0").await;
+        let tables = [create(server, "source", "source", ""), create(server, "target", "target", "")];
+        let insert = "INSERT INTO target SELECT n, pad FROM source";
+        let (_cluster, session) = primary_killed(server, &tables, insert, begun).await;
         let count = answers(&session, "SELECT count(*) FROM target").await;
         let loads = scripted(server, "SELECT count(*) FROM windlass_loads WHERE state = 'loaded'");
         assert_eq!(count, if loads == "1" { "40000" } else { "0" }, "{begun}: {loads} loads");
