@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs demo.sql in one process, then on a cluster of three (a primary and two executors), and compares what they printed and wrote.
+# Runs demo.sql in one process, then on a cluster of three (a primary and two executors), and compares what they printed and wrote. Then outside.sh.
 #
 #   run.sh WINDLASS [FOLDER]    the binary, and where the output goes (a fresh folder under /tmp unless named)
 set -euo pipefail
@@ -53,6 +53,12 @@ if [ "$one" != "$two" ] || [ "$only_one,$only_two" != 0,0 ] || [ "$one" -eq 0 ];
     exit 1
 fi
 echo "wrote the same $one rows"
+
+"$windlass" cluster down --dir "$cluster" >/dev/null
+
+title "Flights in S3, airlines in PostgreSQL: joined on a cluster, and loaded back"
+mkdir -p "$out/outside"
+"$here/outside.sh" "$windlass" "$out/outside"
 
 title "Output"
 echo "$out/embedded/departures    the table, one folder for each month"

@@ -26,3 +26,20 @@ pub async fn run(engine: &dyn Engine, out: &Path) -> Vec<String> {
     }
     tables
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cluster::{binary, succeed};
+    use std::process::Command;
+
+    /// It checks by itself that all flights are loaded back.
+    #[test]
+    fn the_second_part_runs() {
+        let out = tempfile::tempdir().expect("a folder can be made");
+        let mut script = Command::new(crate::workspace().join("demo/outside.sh"));
+        script.arg(binary()).arg(out.path());
+        let printed = succeed(script);
+        assert!(printed.contains("SkyWest Airlines Inc."), "{printed}");
+        assert!(printed.contains("185 |  336776 |          9430"), "{printed}");
+    }
+}

@@ -11,7 +11,7 @@ use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{self, Ident, SecretOption};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::tokenizer::{Token, Whitespace};
 use std::collections::BTreeMap;
 use std::fmt;
 use windlass_engine::connector::{Registry, masked_options};
@@ -89,7 +89,7 @@ pub(super) fn options(parser: &mut Parser<'_>, expected: &Expected) -> Result<Ve
             let part = word(parser, "the name of an option", expected)?;
             key = Ident::new(format!("{}.{}", key.value, part.value));
         }
-        options.push(SecretOption { key, value: Ident::with_quote('\'', text(parser, expected)?) });
+        options.push(SecretOption { key, value: Ident::with_quote('\'', value(parser, expected)?) });
         let comma = parser.consume_token(&Token::Comma);
         if parser.consume_token(&Token::RParen) {
             return Ok(options);
@@ -97,6 +97,23 @@ pub(super) fn options(parser: &mut Parser<'_>, expected: &Expected) -> Result<Ve
         if !comma {
             return Err(expected(parser, "',' or ')'"));
         }
+    }
+}
+
+/// Parses the value of an option: a text, or a number or a truth value, as the options of other statements may be.
+fn value(parser: &mut Parser<'_>, expected: &Expected) -> Result<String, QueryError> {
+    match &parser.peek_token_ref().token {
+        Token::Number(number, _) => {
+            let number = number.clone();
+            parser.next_token();
+            Ok(number)
+        }
+        Token::Word(word) if matches!(word.keyword, Keyword::TRUE | Keyword::FALSE) => {
+            let value = word.value.to_lowercase();
+            parser.next_token();
+            Ok(value)
+        }
+        _ => text(parser, expected),
     }
 }
 
@@ -112,15 +129,53 @@ pub(super) fn text(parser: &mut Parser<'_>, expected: &Expected) -> Result<Strin
     }
 }
 
+/// Whether a text or a comment in a script has credentials in it: in a location, or as a statement for later.
+pub(super) fn shows_credentials(token: &Token) -> bool {
+    match token {
+        Token::SingleQuotedString(text)
+        | Token::EscapedStringLiteral(text)
+        | Token::NationalStringLiteral(text)
+        | Token::UnicodeStringLiteral(text) => has_password(text) || may_be_in(text),
+        Token::DollarQuotedString(text) => has_password(&text.value) || may_be_in(&text.value),
+        Token::Whitespace(Whitespace::SingleLineComment { comment: text, .. } | Whitespace::MultiLineComment(text)) => {
+            has_password(text) || may_be_in(text)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a location in a text has a password: `scheme://user:password@host`, `…?password=…`, `host=… password=…`.
+fn has_password(text: &str) -> bool {
+    let in_url = text.split("://").skip(1).any(|rest| {
+        let authority =
+            rest.split(|c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace()).next().unwrap_or_default();
+        authority
+            .rsplit_once('@')
+            .and_then(|(user, _)| user.split_once(':'))
+            .is_some_and(|(_, password)| !password.is_empty())
+    });
+    let lower = text.to_lowercase();
+    let is_place = lower.contains("://") || lower.contains("host=") || lower.contains("host =");
+    let named = lower.split("password").skip(1).any(|rest| {
+        rest.trim_start()
+            .strip_prefix('=')
+            .is_some_and(|value| value.trim_start().starts_with(|c: char| !matches!(c, '&' | ' ')))
+    });
+    in_url || is_place && named
+}
+
 /// Whether the text of a statement contains credentials.
 pub(super) fn has_credentials(statement: &Statement, connectors: &Registry) -> bool {
     let is_secret = |kind: &str, option: &str| match connectors.get(kind) {
-        Some(_) => connectors.is_secret(kind, &option.to_lowercase()),
+        Some(_) => connectors.is_secret(kind, &option.to_lowercase()) || is_store_secret(option),
         None => is_store_secret(option),
     };
     match statement {
-        Statement::Statement(sql) => catalogs::has_credentials(sql, connectors)
-            .unwrap_or_else(|| matches!(sql.as_ref(), ast::Statement::CreateSecret { .. })),
+        Statement::Statement(sql) => catalogs::has_credentials(sql, connectors).unwrap_or_else(|| match sql.as_ref() {
+            ast::Statement::CreateSecret { .. } => true,
+            ast::Statement::Set(ast::Set::SingleAssignment { variable, .. }) => is_store_secret(&variable.to_string()),
+            _ => false,
+        }),
         Statement::CreateExternalTable(create) => {
             create.options.iter().any(|(option, _)| is_secret(&create.file_type, option))
         }
@@ -206,4 +261,32 @@ pub(super) fn unexpected(parser: &Parser<'_>, statement: &str, what: &str, usage
         line => format!("at line {line}, column {}", at.column),
     };
     QueryError::Syntax(format!("syntax error in {statement} {place}: expected {what}; {usage}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_found_in_locations() {
+        for text in [
+            "postgresql://app:hunter2@db/shop",
+            "s3://key:secret@lake/a",
+            "see https://me:hunter2@host/x and others",
+            "postgresql://db/shop?sslmode=require&password=hunter2",
+            "host=db user=app Password = hunter2",
+        ] {
+            assert!(has_password(text), "{text}");
+        }
+        for text in [
+            "postgresql://app@db:5432/shop",
+            "http://host/a:b@c",
+            "forgot password=hunter2",
+            "mail: a:b@c.d",
+            "postgresql://db/shop?password=&x=1",
+            "s3://lake/password",
+        ] {
+            assert!(!has_password(text), "{text}");
+        }
+    }
 }
