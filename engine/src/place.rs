@@ -223,7 +223,14 @@ impl Place {
     }
 
     fn web(text: &str, url: &str) -> Result<Self> {
-        let parsed = Url::parse(url).map_err(|error| plan_datafusion_err!("{text} is not a URL: {error}"))?;
+        // The text may have a password where none is expected.
+        let parsed = Url::parse(url).map_err(|error| plan_datafusion_err!("the location is not a URL: {error}"))?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return plan_err!(
+                "a location of {}:// has no user and no password, because locations are shown: files of web servers are read without them",
+                parsed.scheme()
+            );
+        }
         if parsed.query().is_some() || parsed.fragment().is_some() {
             return plan_err!(
                 "{text}: files of web servers are asked for by their path alone, without what stands behind a ? or a #; a ? of a name is \
@@ -492,9 +499,12 @@ mod tests {
             ("/a\nb", "control characters"),
             ("http://h/a.csv?raw=true", "?"),
             ("https://h/a.csv#top", "#"),
+            ("https://me:hunter2@h/a.csv?b", "no user and no password"),
+            ("s3://me:hunter2@b/a", "no user and no password"),
         ] {
             let said = refused(text);
             assert!(said.contains(words), "{text}: {said}");
+            assert!(!said.contains("hunter2"), "{said}");
         }
         for url in ["file:///d/r#1/.a.csv.windlass-x/", "wfs:///n/r?x=1/", "nothing"] {
             assert!(Place::from_url(url).is_err(), "{url}");
