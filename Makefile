@@ -13,6 +13,10 @@ SEEDS ?= 10000
 SECONDS_LONG ?= 300
 QUERIES ?= 5000
 QUERIES_FROM ?= 0
+# What `make bench` compares connectors with: PyPI's connectorx, and a server of S3 over files.
+CONNECTORX := 0.4.6
+S3S_FS_VERSION := 0.14.1
+CONNECTORX_PYTHON := $(WINDLASS_CACHE_DIR)/connectorx/bin/python
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -72,14 +76,19 @@ chaos: data ## kill, stop and cut off the processes of a cluster under load (SEC
 	cargo build --workspace --all-targets
 	CHAOS_SECONDS="$(SECONDS_LONG)" cargo test --workspace --lib -- chaos --nocapture
 
-bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine, the exchange, wfs:// and PostgreSQL
+bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine, the exchange, wfs://, S3, PostgreSQL and DynamoDB
 	cargo build --release --workspace --bin windlass --bin windlass-bench
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" tpch --scale "$(SCALE)"
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" scheduler
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" exchange
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" blockstore
-	"$(CARGO_TARGET_DIR)/release/windlass-bench" connectors --scale "$(SCALE)"
+	[ -x "$(CONNECTORX_PYTHON)" ] || python3 -m venv "$(WINDLASS_CACHE_DIR)/connectorx"
+	"$(CONNECTORX_PYTHON)" -m pip install --quiet --disable-pip-version-check connectorx==$(CONNECTORX) pyarrow boto3
+	cargo install --quiet --locked --root "$(WINDLASS_CACHE_DIR)/s3s-fs" --features binary s3s-fs@$(S3S_FS_VERSION)
+	CONNECTORX_PYTHON="$(CONNECTORX_PYTHON)" BOTO3_PYTHON="$(CONNECTORX_PYTHON)" \
+		"$(CARGO_TARGET_DIR)/release/windlass-bench" connectors --scale "$(SCALE)"
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" tpch-files --scale "$(SCALE)"
+	S3S_FS="$(WINDLASS_CACHE_DIR)/s3s-fs/bin/s3s-fs" "$(CARGO_TARGET_DIR)/release/windlass-bench" tpch-files --scale "$(SCALE)"
 
 clean: ## remove what was built and generated, also for other clones
 	cargo clean

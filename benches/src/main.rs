@@ -24,8 +24,8 @@ struct Arguments {
 enum Command {
     /// TPC-H on DataFusion alone, on Windlass embedded and on a cluster of processes, in alternating runs.
     Tpch(tpch::Options),
-    /// TPC-H on a cluster of processes, from `wfs://` against local files, in alternating runs.
-    TpchFiles(tpch::Options),
+    /// TPC-H on a cluster of processes, from `wfs://` or S3 against local files, in alternating runs.
+    TpchFiles(tpch::FilesOptions),
     /// One engine, queried over standard input and output: a process that `tpch` starts.
     #[command(hide = true)]
     Engine(tpch::EngineOptions),
@@ -33,7 +33,7 @@ enum Command {
     Scheduler,
     /// The exchange, in memory and in files.
     Exchange,
-    /// Tables of PostgreSQL against psql and connectorx.
+    /// Tables of PostgreSQL against psql and connectorx, of DynamoDB against boto3.
     Connectors(connectors::Options),
     /// wfs:// against plain files and a socket, and its namespace.
     Blockstore(blockstore::Options),

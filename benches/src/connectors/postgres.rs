@@ -1,30 +1,14 @@
-//! Tables of PostgreSQL against psql and connectorx, on TPC-H's lineitem, in alternating rounds: `make bench`, or `windlass-bench connectors`.
+//! Tables of PostgreSQL against psql and connectorx, on TPC-H's lineitem, in alternating rounds.
 //!
 //! The server is a process of the bench's own, in a temporary folder, without fsync. Windlass is the binary beside this one, embedded, with as many slots as
 //! there are cores; its times include its start. psql reads and writes CSV, so Windlass does too, and Parquet besides.
 
+use super::{Options, Runs, free_port, succeed, watched, windlass};
 use crate::tpch::data;
-use clap::Args;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-#[derive(Args)]
-pub struct Options {
-    /// TPC-H scale factor.
-    #[arg(long, default_value_t = 1.0)]
-    scale: f64,
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Folder for generated data.
-    #[arg(long, env = "WINDLASS_CACHE_DIR", default_value_os_t = std::env::temp_dir())]
-    cache: PathBuf,
-    /// A Python that has connectorx and pyarrow; without it, connectorx is left out.
-    #[arg(long, env = "CONNECTORX_PYTHON")]
-    python: Option<PathBuf>,
-}
 
 /// Ways to read the table.
 const READS: [&str; 4] = ["psql \\copy to a CSV file", "windlass to CSV", "windlass to Parquet", "connectorx to Arrow"];
@@ -40,42 +24,25 @@ pub fn run(options: &Options) {
     let rows: u64 = bench.server.psql("SELECT count(*) FROM source").trim().parse().expect("a number");
     bench.server.psql("VACUUM ANALYZE source");
     println!("lineitem of scale factor {}: {rows} rows", options.scale);
-    let mut reads = vec![Vec::new(); READS.len()];
-    let mut loads = vec![Vec::new(); LOADS.len()];
+    let (mut reads, mut loads) = (READS.map(|_| Runs::default()), LOADS.map(|_| Runs::default()));
     for _ in 0..options.rounds {
-        for (at, times) in reads.iter_mut().enumerate() {
-            times.extend(bench.read(at));
+        for (at, runs) in reads.iter_mut().enumerate() {
+            if let Some(measured) = bench.read(at) {
+                runs.add(measured);
+            }
         }
-        for (at, times) in loads.iter_mut().enumerate() {
-            times.push(bench.load(at));
+        for (at, runs) in loads.iter_mut().enumerate() {
+            runs.add(bench.load(at));
         }
     }
-    let first = median(&reads[0]).expect("there is a round");
-    for (name, times) in READS.iter().zip(&reads) {
-        report(name, times, rows, first);
+    let first = reads[0].median();
+    for (name, runs) in READS.iter().zip(&reads) {
+        runs.report(name, rows, ("psql", first));
     }
-    let first = LOADS.iter().zip(&loads).take(2).filter_map(|(_, times)| median(times)).min();
-    for (name, times) in LOADS.iter().zip(&loads) {
-        report(name, times, rows, first.expect("there is a round"));
+    let best = loads.iter().take(2).filter_map(Runs::median).min();
+    for (name, runs) in LOADS.iter().zip(&loads) {
+        runs.report(name, rows, ("the best psql", best));
     }
-}
-
-/// Prints a rate, and its ratio to that of the best psql.
-fn report(name: &str, times: &[Duration], rows: u64, psql: Duration) {
-    let Some(time) = median(times) else { return println!("{name:28} not measured") };
-    let rate = rows as f64 / time.as_secs_f64();
-    println!(
-        "{name:28} {:6.2} s  {:>9.0} rows/s  {:.2} x psql",
-        time.as_secs_f64(),
-        rate,
-        psql.as_secs_f64() / time.as_secs_f64()
-    );
-}
-
-fn median(times: &[Duration]) -> Option<Duration> {
-    let mut sorted = times.to_vec();
-    sorted.sort();
-    sorted.get(sorted.len() / 2).copied()
 }
 
 struct Bench {
@@ -90,49 +57,36 @@ impl Bench {
         self.work.join("lineitem.csv")
     }
 
-    fn windlass(&self, statements: &[String]) {
-        let mut command = Command::new(beside("windlass"));
-        command.arg("sql").env_remove("WINDLASS_URL");
-        statements.iter().for_each(|sql| {
-            command.args(["-e", sql]);
-        });
-        succeed(command);
-    }
-
-    fn windlass_load(&self, table: &str) {
+    fn windlass_load(&self, table: &str) -> (Duration, u64) {
         let files = format!("CREATE EXTERNAL TABLE l STORED AS PARQUET LOCATION '{}/'", self.lineitem.display());
         let copy = format!("COPY l TO '{}' STORED AS POSTGRES OPTIONS (table 'public.{table}')", self.server.url());
-        self.windlass(&[files, copy]);
+        watched(windlass(&[files, copy]))
     }
 
     /// `None`: what it needs is not there.
-    fn read(&self, way: usize) -> Option<Duration> {
+    fn read(&self, way: usize) -> Option<(Duration, u64)> {
         let to = self.work.join("out");
         let _ = std::fs::remove_dir_all(&to);
-        let begun = Instant::now();
-        match way {
-            0 => {
-                self.server.psql(&format!("\\copy source TO '{}' (FORMAT csv)", self.csv().display()));
-            }
+        Some(match way {
+            0 => watched(self.server.asking(&format!("\\copy source TO '{}' (FORMAT csv)", self.csv().display()))),
             1 | 2 => {
                 let table = format!(
                     "CREATE EXTERNAL TABLE t STORED AS POSTGRES LOCATION '{}' OPTIONS (table 'public.source')",
                     self.server.url()
                 );
                 let format = if way == 1 { "CSV" } else { "PARQUET" };
-                self.windlass(&[table, format!("COPY t TO '{}/' STORED AS {format}", to.display())]);
+                watched(windlass(&[table, format!("COPY t TO '{}/' STORED AS {format}", to.display())]))
             }
             _ => {
                 let mut command = Command::new(self.python.as_ref()?);
                 let read = "connectorx.read_sql(sys.argv[1], 'SELECT * FROM source', return_type='arrow', partition_on='l_orderkey', partition_num=2)";
                 command.args(["-c", &format!("import connectorx, sys; {read}"), &self.server.url()]);
-                succeed(command);
+                watched(command)
             }
-        }
-        Some(begun.elapsed())
+        })
     }
 
-    fn load(&self, way: usize) -> Duration {
+    fn load(&self, way: usize) -> (Duration, u64) {
         self.server.psql("DROP TABLE IF EXISTS target; CHECKPOINT");
         if way < 2 {
             self.server.psql("CREATE TABLE target (LIKE source)");
@@ -146,17 +100,18 @@ impl Bench {
             }
             _ => vec![self.csv()],
         };
-        let begun = Instant::now();
-        match way {
-            2 => self.windlass_load("target"),
-            _ => std::thread::scope(|scope| {
-                for piece in &pieces {
-                    let copy = format!("\\copy target FROM '{}' (FORMAT csv)", piece.display());
-                    scope.spawn(move || self.server.psql(&copy));
-                }
-            }),
+        if way == 2 {
+            return self.windlass_load("target");
         }
-        begun.elapsed()
+        std::thread::scope(|scope| {
+            let copying = pieces.iter().map(|piece| {
+                let copy = self.server.asking(&format!("\\copy target FROM '{}' (FORMAT csv)", piece.display()));
+                scope.spawn(move || watched(copy))
+            });
+            let copying: Vec<_> = copying.collect();
+            let ended = copying.into_iter().map(|copy| copy.join().expect("it is copied"));
+            ended.reduce(|one, other| (one.0.max(other.0), one.1 + other.1)).expect("there is a piece")
+        })
     }
 }
 
@@ -191,8 +146,7 @@ impl Server {
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--locale=C", "--encoding=UTF8", "-D"])
             .arg(&data);
         succeed(initdb);
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port can be had").port();
+        let port = free_port();
         let mut server = as_postgres("postgres");
         let settings = ["fsync=off", "unix_socket_directories=", "max_wal_size=4GB", "shared_buffers=512MB"];
         server.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-D"]).arg(&data);
@@ -216,12 +170,16 @@ impl Server {
     }
 
     fn psql(&self, sql: &str) -> String {
+        succeed(self.asking(sql))
+    }
+
+    fn asking(&self, sql: &str) -> Command {
         let mut psql = Command::new(binaries().join("psql"));
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url()]);
         sql.split("; ").for_each(|statement| {
             psql.args(["-c", statement]);
         });
-        succeed(psql)
+        psql
     }
 }
 
@@ -243,16 +201,4 @@ fn as_postgres(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
     command
-}
-
-fn beside(name: &str) -> PathBuf {
-    std::env::current_exe().expect("this program has a path").with_file_name(name)
-}
-
-fn succeed(mut command: Command) -> String {
-    let name = format!("{command:?}");
-    let output = command.output().unwrap_or_else(|error| panic!("{name}: {error}"));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name} failed: {errors}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -13,8 +13,9 @@ use clap::Args;
 use engine::{Kind, Served};
 use serde_json::Value;
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const ENGINES: [Kind; 3] = [Kind::Datafusion, Kind::Embedded, Kind::Cluster];
@@ -43,26 +44,81 @@ pub struct Options {
     cache: PathBuf,
 }
 
-/// Compares the same cluster over the same Parquet: in local files, and in `wfs://` with a replica on each of its two executors.
-pub fn run_files(options: &Options) {
+#[derive(Args)]
+pub struct FilesOptions {
+    #[command(flatten)]
+    options: Options,
+    /// The program s3s-fs, a server of S3 over files: the tables are read from it instead of from wfs://.
+    #[arg(long, env = "S3S_FS")]
+    s3: Option<PathBuf>,
+}
+
+/// A server of S3 over files.
+struct S3(Child);
+
+impl S3 {
+    /// Serves a folder whose folders are buckets.
+    fn start(program: &Path, root: &Path, port: u16) -> Self {
+        let mut server = Command::new(program);
+        server.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        server.args(["--access-key", "key", "--secret-key", "secret"]).arg(root).stdout(Stdio::null());
+        let server = Self(server.spawn().expect("s3s-fs starts"));
+        let patience = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < patience, "s3s-fs does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Compares the same cluster over the same Parquet: in local files, and in `wfs://` with a replica on each of its two executors, or on a server of S3 that
+/// reads the same local files.
+pub fn run_files(files: &FilesOptions) {
+    let options = &files.options;
     let tables = data::tables(&options.cache.join("data"), options.scale);
     let queries = queries(&options.cache, &options.queries);
     let cluster = Cluster::start(&options.memory, &tables);
     let local = tables.display().to_string();
-    windlass(&["fs", "put", "--url", &cluster.url, "--replication", "2", "--no-progress", &local, "/tpch"]);
-    let places = [("local", local), ("wfs", "wfs:///tpch".to_owned())];
-    let mut sessions = places.map(|(name, folder)| {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port can be had").port();
+    let _server = files.s3.as_ref().map(|program| S3::start(program, &options.cache.join("data"), port));
+    let other = match &files.s3 {
+        Some(_) => {
+            let bucket = tables.file_name().expect("it has a name").to_string_lossy();
+            let settings = format!(
+                " OPTIONS (aws.endpoint 'http://127.0.0.1:{port}', aws.allow_http 'true', aws.region 'us-east-1', aws.access_key_id 'key', \
+                 aws.secret_access_key 'secret')"
+            );
+            ("s3", format!("s3://{bucket}"), settings)
+        }
+        None => {
+            windlass(&["fs", "put", "--url", &cluster.url, "--replication", "2", "--no-progress", &local, "/tpch"]);
+            ("wfs", "wfs:///tpch".to_owned(), String::new())
+        }
+    };
+    let name = other.0;
+    let places = [("local", local, String::new()), other];
+    let mut sessions = places.map(|(name, folder, settings)| {
         let mut session = Served::start(Kind::Cluster, 2, &cluster.url);
         for sql in [format!("CREATE SCHEMA {name}"), format!("SET datafusion.catalog.default_schema = '{name}'")] {
             must(session.run(&sql), &sql);
         }
         for table in data::TABLES {
-            let create = format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{folder}/{table}/'");
+            let create =
+                format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{folder}/{table}/'{settings}");
             must(session.run(&create), &create);
         }
         session
     });
-    println!("\n{:<6} {:>14} {:>10}", "query", "local ms", "wfs://");
+    println!("\n{:<6} {:>14} {:>10}", "query", "local ms", format!("{name}://"));
     let mut logarithm = 0.0;
     for (name, sql) in &queries {
         let mut times = [vec![], vec![]];
@@ -75,9 +131,9 @@ pub fn run_files(options: &Options) {
                 }
             }
         }
-        let [local, wfs] = times.each_mut().map(|times| median(times) as f64);
-        println!("{name:<6} {:>14.1} {:>10.2}", local / 1e3, wfs / local);
-        logarithm += (wfs / local).ln() / queries.len() as f64;
+        let [local, other] = times.each_mut().map(|times| median(times) as f64);
+        println!("{name:<6} {:>14.1} {:>10.2}", local / 1e3, other / local);
+        logarithm += (other / local).ln() / queries.len() as f64;
     }
     println!("{:<6} {:>14} {:>10.2}   geometric mean", "", "", logarithm.exp());
 }
