@@ -35,6 +35,7 @@ mod equal;
 pub(crate) mod estimates;
 mod frames;
 mod grouping;
+mod here;
 pub(crate) mod instead;
 mod itself;
 pub(crate) mod key_columns;
@@ -117,6 +118,7 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(texts::functions());
     functions.extend(domains::functions());
     functions.extend(sum::scalar_functions());
+    functions.extend(here::functions());
     functions
 }
 

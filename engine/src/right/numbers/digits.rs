@@ -69,7 +69,7 @@ pub(super) fn is_plain_integer(of: &DataType) -> bool {
 }
 
 /// The type in which numbers of these types are compared and put into one column, if DataFusion would choose one that does not hold all of their values:
-/// double precision if there are floats and decimals, a 256-bit decimal if 38 digits are too few.
+/// double precision if there are floats and decimals, or REALs and whole numbers; a 256-bit decimal if 38 digits are too few.
 pub(super) fn meet(types: &[DataType]) -> Option<DataType> {
     let element = |of: &DataType| match of {
         DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
@@ -80,10 +80,13 @@ pub(super) fn meet(types: &[DataType]) -> Option<DataType> {
     let mut whole = 0;
     let mut scale = 0;
     let (mut decimals, mut floats, mut plain) = (false, false, true);
+    let (mut wholes, mut doubles) = (false, false);
     for of in types.iter().filter(|of| **of != DataType::Null) {
         let of = element(of);
         decimals |= of.is_decimal();
         floats |= is_float(&of);
+        doubles |= of == DataType::Float64;
+        wholes |= is_plain_integer(&of);
         match Digits::of(&of) {
             Some(digits) => {
                 whole = whole.max(digits.whole());
@@ -94,8 +97,11 @@ pub(super) fn meet(types: &[DataType]) -> Option<DataType> {
         }
     }
     // Lists and texts are handled elsewhere.
-    if !decimals || !plain {
+    if !plain {
         return None;
+    }
+    if !decimals {
+        return (floats && wholes && !doubles).then_some(DataType::Float64);
     }
     if floats {
         return Some(DataType::Float64);

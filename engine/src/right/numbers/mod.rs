@@ -329,7 +329,11 @@ impl<'a> Types<'a> {
         let Some(meets) = meet(&types) else { return Ok(false) };
         for (part, of) in parts.iter_mut().zip(types) {
             // DataFusion itself casts integers to double precision, and leaves unchanged those that are counts or positions.
-            let is_cast = if is_float(&meets) { of.is_decimal() } else { of.is_numeric() };
+            let is_cast = match meets {
+                DataType::Float64 => of.is_decimal() || is_real(&of),
+                _ if is_float(&meets) => of.is_decimal(),
+                _ => of.is_numeric(),
+            };
             if is_cast && of != meets {
                 let expr = std::mem::replace(part, lit(ScalarValue::Null));
                 *part = as_type(expr, &meets, self.schema)?;
@@ -371,6 +375,15 @@ fn binary_expr(
         };
         (of(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))), changed), result)
     };
+    if [(l, r), (r, l)].into_iter().any(|(real, whole)| is_real(real) && is_plain_integer(whole)) {
+        // A constant that is a REAL too is compared as one.
+        if is_comparison(op) && (is_in_real(&left) || is_in_real(&right)) {
+            return Ok(plain(left, right, l, r, false));
+        }
+        let double = DataType::Float64;
+        let (left, right) = (as_type(left, &double, schema)?, as_type(right, &double, schema)?);
+        return Ok(plain(left, right, &double, &double, true));
+    }
     let is_decimal = l.is_decimal() || r.is_decimal();
     if !is_decimal {
         return Ok(plain(left, right, l, r, false));
@@ -445,6 +458,17 @@ fn binary_expr(
     left = as_type(left, &l, schema)?;
     right = as_type(right, &r, schema)?;
     Ok(plain(left, right, &l, &r, true))
+}
+
+fn is_real(of: &DataType) -> bool {
+    matches!(of, DataType::Float16 | DataType::Float32)
+}
+
+/// Whether it is a whole number whose value a REAL holds.
+fn is_in_real(expr: &Expr) -> bool {
+    let Expr::Literal(value, _) = expr else { return false };
+    value.data_type().is_integer()
+        && value.to_string().parse().is_ok_and(|number: i128| (number as f32) as i128 == number)
 }
 
 /// Converts an integer literal beside a decimal to a decimal of its own digits.
