@@ -78,9 +78,7 @@ pub enum ClientError {
     Cancelled,
 
     /// The connection broke during an operation. The cluster cancels a statement whose client is gone.
-    #[error(
-        "lost the connection to {peer} while {doing}: {reason}; run it again, or look at 'windlass cluster status'"
-    )]
+    #[error("lost the connection to {peer} while {doing}: {reason}; {}", advice(*sent))]
     Disconnected {
         peer: String,
         doing: String,
@@ -119,6 +117,14 @@ pub enum ClientError {
     /// A local file failed: in an embedded cluster's folder, or an output.
     #[error("cannot {doing}: {source}")]
     Io { doing: String, source: io::Error },
+}
+
+/// What to do after a lost connection.
+fn advice(sent: bool) -> &'static str {
+    match sent {
+        true => "the cluster may have done it: look at 'windlass jobs list' before you run it again",
+        false => "nothing was sent: run it again, or look at 'windlass cluster status'",
+    }
 }
 
 impl ClientError {

@@ -42,11 +42,11 @@ impl Admin for AdminService {
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         let by = principal_of(&request);
-        let v1::SubmitRequest { sql, name, options } = request.into_inner();
+        let v1::SubmitRequest { sql, name, options, request } = request.into_inner();
         let Some(submissions) = &self.submissions else {
             return Err(Status::unimplemented("this primary does not take submissions"));
         };
-        let script = Script { sql, name, options: options.into_iter().collect(), ..Script::default() };
+        let script = Script { sql, name, options: options.into_iter().collect(), request, ..Script::default() };
         let job = submissions.submit(&by, script).await?;
         Ok(Response::new(v1::SubmitResponse { job: job.to_string() }))
     }

@@ -9,7 +9,7 @@ use crate::primary::leading::{ProcessConfig, RestConfig};
 use crate::services::HttpFaces;
 use crate::services::submissions::SubmissionsConfig;
 use crate::statements::StatementConfig;
-use crate::statements::sessions::SessionConfig;
+use crate::statements::sessions::{SessionConfig, check_option};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +25,15 @@ use windlass_core::wfs::WfsConfig;
 use windlass_engine::config::WindlassOptions;
 use windlass_engine::extent::Limits;
 use windlass_proto::address;
+
+/// Shortest lease of a leader, as etcd grants it.
+const LEAST_LEASE: Duration = Duration::from_secs(2);
+/// Most replicas of a file.
+const MOST_REPLICAS: u32 = 5;
+/// Smallest block of a file.
+const LEAST_BLOCK: ByteSize = ByteSize(4 << 10);
+/// Shortest time of a ticket.
+const LEAST_TICKET: Duration = Duration::from_secs(1);
 
 section! {
     /// The primary: plans statements, schedules tasks, keeps the catalog.
@@ -243,6 +252,8 @@ impl Primary {
         faces: Arc<dyn HttpFaces>,
     ) -> Result<ProcessConfig, String> {
         check::host("primary.advertise", &self.advertise)?;
+        self.check_times()?;
+        files.check()?;
         let listen = address::listen("primary.listen", &self.listen)?;
         let finish_timeout = self.finish_timeout.duration();
         let settings = PrimaryConfig { listen, driver: self.driver(), finish_timeout, ..PrimaryConfig::default() };
@@ -281,8 +292,38 @@ impl Primary {
         Ok(cluster)
     }
 
+    fn check_times(&self) -> Result<(), String> {
+        let (heartbeat, silence) = (self.heartbeat.duration(), self.executor_timeout.duration());
+        if heartbeat.is_zero() || heartbeat * 2 > silence {
+            return Err(format!(
+                "primary.executor_timeout: an executor that reports every {} (primary.heartbeat) would be lost between two reports; \
+                 let it be at least twice as long",
+                self.heartbeat
+            ));
+        }
+        if !self.etcd.is_empty() && self.lease.duration() < LEAST_LEASE {
+            return Err(format!("primary.lease: {} is too short, at least {}", self.lease, Span(LEAST_LEASE)));
+        }
+        Ok(())
+    }
+
     fn planning(&self, cluster: &mut ProcessConfig, query: &Query, machine_memory: u64) -> Result<(), String> {
         warehouse("primary.warehouse", &self.warehouse)?;
+        for (name, value) in &query.options {
+            check_option(name, value).map_err(|error| format!("query.options: {error}"))?;
+        }
+        if self.speculation_quantile.0 > 100 {
+            return Err(format!(
+                "primary.speculation_quantile: {} is no percentage: at most 100",
+                self.speculation_quantile
+            ));
+        }
+        if !(self.speculation_multiplier >= 1.0 && self.speculation_multiplier <= 1e6) {
+            return Err(format!(
+                "primary.speculation_multiplier: {} is not between 1 and 1000000",
+                self.speculation_multiplier
+            ));
+        }
         let depth = self.depth_limit.0 as usize;
         if depth > Limits::MOST_DEPTH {
             return Err(format!("primary.depth_limit: at most {} levels have room", Limits::MOST_DEPTH));
@@ -356,6 +397,23 @@ impl Elastic {
 }
 
 impl Files {
+    fn check(&self) -> Result<(), String> {
+        for (setting, count) in [("replication", self.replication), ("min_replicas", self.min_replicas)] {
+            if count.0 > MOST_REPLICAS {
+                return Err(format!(
+                    "files.{setting}: {count} is more than the {MOST_REPLICAS} replicas that a file may have"
+                ));
+            }
+        }
+        if self.block.bytes() < LEAST_BLOCK.bytes() {
+            return Err(format!("files.block: {} is too small, at least {LEAST_BLOCK}", self.block));
+        }
+        if self.ticket.duration() < LEAST_TICKET {
+            return Err(format!("files.ticket: {} is too short, at least {}", self.ticket, Span(LEAST_TICKET)));
+        }
+        Ok(())
+    }
+
     /// Returns the settings of the block store. `seed` makes the placement of replicas differ between clusters.
     pub fn settings(&self, seed: u64) -> WfsConfig {
         let small = |count: Count| u8::try_from(count.0).unwrap_or(u8::MAX);

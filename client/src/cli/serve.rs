@@ -186,6 +186,15 @@ fn start_logging(config: &Config) -> Outcome {
             "log.level: \"{directives}\" is not a level: {e}; write error, warn, info, debug or trace"
         ))
     })?;
+    // A word alone that is no level would be taken for a module, and all others would be silent.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_known =
+        |part: &str| part.contains(['=', ':', '_', '[']) || levels.contains(&part.to_ascii_lowercase().as_str());
+    if let Some(part) = directives.split(',').map(str::trim).find(|part| !part.is_empty() && !is_known(part)) {
+        return Err(Failure::Usage(format!(
+            "log.level: \"{part}\" is not a level: write error, warn, info, debug or trace, or a module's, as windlass_scheduler=debug"
+        )));
+    }
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
     let started = match config.log.format {

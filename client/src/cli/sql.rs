@@ -144,5 +144,7 @@ pub fn read(path: &Path) -> Result<Source, Failure> {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         Failure::Usage(format!("{}:{line}: the file is not UTF-8 text: convert it", path.display()))
     })?;
+    // Editors of Windows begin files with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
     Ok(Source { name: path.display().to_string(), text })
 }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
+use uuid::Uuid;
 #[cfg(feature = "files")]
 use windlass_connectors::wfs::Wfs;
 use windlass_proto::flight::Action;
@@ -329,10 +330,14 @@ impl Backend for Remote {
     }
 
     async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {
-        let message =
-            SubmitRequest { sql: sql.to_owned(), name: name.to_owned(), options: options.iter().cloned().collect() };
+        let message = SubmitRequest {
+            sql: sql.to_owned(),
+            name: name.to_owned(),
+            options: options.iter().cloned().collect(),
+            request: Uuid::new_v4().to_string(),
+        };
         let send = |mut admin: AdminClient<_>, request| async move { admin.submit(request).await };
-        self.ask(Again::Never, message, "submitting the job", ClientError::from_status, send).await?.job.parse()
+        self.ask(Again::Harmless, message, "submitting the job", ClientError::from_status, send).await?.job.parse()
     }
 
     async fn jobs(&self, limit: u32, internal: bool) -> Result<Vec<Job>> {

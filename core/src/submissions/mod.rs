@@ -1,7 +1,7 @@
 //! Submissions: scripts of statements that go on without their submitter. One machine for each submission.
 //!
 //! ```text
-//!            texts are stored           job runs: the submitter hears     ended, not the last: position is stored
+//!     texts are stored       job runs, or it has ended: the submitter hears     ended, not the last: position is stored
 //! storing ──────────────────> running n ──────────────────────────> running n ──────────────────────> running n + 1
 //!                                 │ ended: the last, failed, cancelled                 │ this leader stops leading
 //!                                 v                                                    v
@@ -495,6 +495,7 @@ impl Submission {
         if stopping {
             return self.record(Outcome::Cancelled, out);
         }
+        self.tell_submitter(Reply::Accepted, out);
         let position = Position { next: statement + 1, ..self.position };
         let tried = self.tries.map(|_| Change::ForgetTries { statement });
         let changes = [Change::Position(position)].into_iter().chain(tried).collect();

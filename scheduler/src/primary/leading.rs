@@ -17,7 +17,7 @@ use crate::driver::saved::SavedJobs;
 use crate::errors::QueryError;
 use crate::files::{Files, FilesService, Opened, Tickets};
 use crate::flight::FlightFace;
-use crate::meta::keys::{cluster, outcomes, tries};
+use crate::meta::keys::{cluster, outcomes, requests, tries};
 use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, SealError, Sealer};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::services::batches::Batches;
@@ -46,6 +46,7 @@ use tokio_util::task::TaskTracker;
 use windlass_connectors::StoreRegistry;
 use windlass_connectors::wfs::Wfs;
 use windlass_core::wfs::WfsConfig;
+use windlass_proto::MAX_MESSAGE_BYTES;
 use windlass_proto::pass::KeyRing;
 use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::files_server::FilesServer;
@@ -364,7 +365,9 @@ async fn assemble(
     };
     tasks.spawn(upkeep(catalog, registry.clone(), services.clone(), stop));
     primary.services().add_service(FlightFace::new(services.clone()).into_server());
-    primary.services().add_service(AdminServer::new(AdminService::new(&services)));
+    primary
+        .services()
+        .add_service(AdminServer::new(AdminService::new(&services)).max_decoding_message_size(MAX_MESSAGE_BYTES));
     let results = services.runs.clone();
     primary.finish_with(Box::pin(async move {
         gate.close().await;
@@ -395,12 +398,13 @@ async fn upkeep(catalog: Arc<Catalog>, registry: Arc<Registry>, services: Servic
         if outcomes_forgotten.elapsed() >= FORGET_OUTCOMES {
             outcomes_forgotten = tokio::time::Instant::now();
             let (store, now_ms) = (catalog.store().as_ref(), catalog.clock().wall_ms());
-            let forgotten = match outcomes::forget_old(store, now_ms).await {
-                Ok(()) => tries::forget_old(store, now_ms).await,
-                failed => failed,
+            let forgotten = async {
+                outcomes::forget_old(store, now_ms).await?;
+                requests::forget_old(store, now_ms).await?;
+                tries::forget_old(store, now_ms).await
             };
-            if let Err(error) = forgotten {
-                tracing::warn!(%error, "outcomes and tries of statements could not be forgotten; they will be tried again");
+            if let Err(error) = forgotten.await {
+                tracing::warn!(%error, "outcomes, requests and tries could not be forgotten; they will be tried again");
             }
         }
         if let Err(error) = catalog.collect_garbage().await {

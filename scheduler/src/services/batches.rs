@@ -269,6 +269,7 @@ impl Shared {
                 name: batch.name.clone().unwrap_or_else(|| batch.file.clone()),
                 options: batch.options.clone(),
                 parameters: batch.args.clone(),
+                ..Script::default()
             };
             refused = self.submissions.submit_as(&by, script, batch.uid.clone(), job).await.err();
         }

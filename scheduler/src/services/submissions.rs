@@ -14,7 +14,7 @@ use crate::driver::Driver;
 use crate::errors::QueryError;
 use crate::meta::MetaStore;
 use crate::meta::keys::submissions::{self as keys, Submission};
-use crate::meta::keys::tries;
+use crate::meta::keys::{requests, tries};
 use crate::statements::Statements;
 use crate::statements::sessions::Session;
 use parking_lot::Mutex;
@@ -43,6 +43,8 @@ pub struct Script {
     pub options: BTreeMap<String, String>,
     /// Values of `$1`, `$2`, … of the statements.
     pub parameters: Vec<String>,
+    /// The client's name for this request, unique among all. The same request is accepted once. Empty: it has no name.
+    pub request: String,
 }
 
 /// Limits on submissions.
@@ -94,14 +96,34 @@ impl Submissions {
         Submissions { shared: Arc::new(Shared { config, runs, statements, driver, store, options, stop, under_way }) }
     }
 
-    /// Accepts a script. Returns when its first job runs, or when it has turned out to need none. The returned id is that of the
+    /// Accepts a script. Returns when its first statement runs as a job, or has ended. The returned id is that of the
     /// submission.
     ///
     /// # Errors
     /// The statements cannot be parsed, the first of them fails, or there are too many submissions.
     pub async fn submit(&self, by: &Principal, script: Script) -> Result<JobId, QueryError> {
+        let request = script.request.clone();
+        if let Some(job) = self.requested(&request).await? {
+            return Ok(job);
+        }
         let (id, job) = self.reserve();
-        self.submit_as(by, script, id, job).await.map(|()| job)
+        match self.submit_as(by, script, id, job).await {
+            Ok(()) => Ok(job),
+            // The same request came twice at a time.
+            Err(error) => match self.requested(&request).await {
+                Ok(Some(other)) if other != job => Ok(other),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Returns the submission that a request of this name has become.
+    async fn requested(&self, request: &str) -> Result<Option<JobId>, QueryError> {
+        if request.is_empty() {
+            return Ok(None);
+        }
+        let known = requests::find(self.shared.store.as_ref(), request).await?;
+        Ok(known.map(|known| JobId(known.job)))
     }
 
     /// Returns the ids of a submission that may be handed over later: in the store, and in lists of jobs.
@@ -129,10 +151,10 @@ impl Submissions {
             return Err(QueryError::Invalid("there is no statement to run".to_string()));
         }
         let under_way = self.enter(&id, by)?;
-        let Script { name, options, parameters, .. } = script;
+        let Script { name, options, parameters, request, .. } = script;
         let (user, submitted_ms) = (by.name().to_string(), shared.statements.catalog().clock().wall_ms());
         let machine = Machine::new(texts.len() as u32);
-        let submission = Submission { texts, name, options, parameters, user, job: job.0, submitted_ms };
+        let submission = Submission { texts, name, options, parameters, user, job: job.0, submitted_ms, request };
         let (submitter, accepted) = oneshot::channel();
         let running = Running::new(shared, under_way, submission, machine);
         running.submitted(session, submitter).start();

@@ -12,6 +12,7 @@
 //! | `interactive/` | interactive sessions, their statements and results |
 //! | `job/` | ended jobs |
 //! | `outcome/` | statements that have taken effect |
+//! | `request/` | submissions that requests became |
 //! | `secret/` | credentials that tables name |
 //! | `settings/` | settings of object stores that writes in progress reach |
 //! | `sink/` | writes in progress into tables of connectors |
@@ -32,6 +33,7 @@ pub(crate) mod interactive;
 pub(crate) mod jobs;
 pub(crate) mod maintenance;
 pub(crate) mod outcomes;
+pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod settings;
 pub(crate) mod sinks;

@@ -26,6 +26,9 @@ pub(crate) struct Submission {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[serde(default)]
     pub submitted_ms: u64,
+    /// The client's name for its request. Empty: it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request: String,
 }
 
 /// The progress of a submission, which earlier releases kept in the submission.
@@ -103,6 +106,7 @@ mod tests {
             user: "ann".into(),
             job: 7,
             submitted_ms: 5,
+            request: "r".into(),
         };
         store.commit(put(Transaction::default(), "a", &submission)).await.unwrap();
         store.commit(put(Transaction::default(), "b", &submission)).await.unwrap();

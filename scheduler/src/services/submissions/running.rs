@@ -5,6 +5,7 @@ use super::{Shared, UnderWay, query_of};
 use crate::driver::history::JobInfo;
 use crate::driver::{Cancel, RunningSubmission};
 use crate::errors::QueryError;
+use crate::meta::keys::requests::{self, Request};
 use crate::meta::keys::submissions::{self as keys, Submission};
 use crate::meta::keys::tries::{self as keys_of_tries, Noted};
 use crate::meta::{MetaError, Transaction};
@@ -200,7 +201,14 @@ impl Running {
     fn write(&self, transaction: Transaction, change: Change) -> Transaction {
         let id = &self.under_way.id;
         match change {
-            Change::Put => keys::put(transaction, id, &self.submission),
+            Change::Put => {
+                let transaction = keys::put(transaction, id, &self.submission);
+                let Submission { request, job, submitted_ms: at_ms, .. } = &self.submission;
+                match request.is_empty() {
+                    true => transaction,
+                    false => requests::put(transaction, request, &Request { job: *job, at_ms: *at_ms }),
+                }
+            }
             Change::Position(position) => keys::put_position(transaction, id, position),
             Change::Tries { statement, tries } => {
                 let noted = Noted { tries, at_ms: self.shared.statements.catalog().clock().wall_ms() };

@@ -341,3 +341,59 @@ async fn submissions_have_a_bound_and_each_user_has_one() {
     let refused = primary.submissions.submit(&Principal::user("bob"), script).await.unwrap_err();
     assert!(matches!(&refused, QueryError::Exhausted(why) if why.contains("primary.submissions ")), "{refused}");
 }
+
+/// A client that has heard no answer sends its request again, to the same primary or to the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_again_is_accepted_once() {
+    let store = Arc::new(MemoryStore::default());
+    let primary = Primary::lead(store.clone()).await;
+    let script =
+        || Script { sql: "select 1; create table once as select 1".into(), request: "r".into(), ..Script::default() };
+    let submit = async |primary: &Primary| primary.submissions.submit(&by(), script()).await.unwrap();
+    let (one, other) = tokio::join!(submit(&primary), submit(&primary));
+    assert_eq!(one, other);
+    primary.settled().await;
+    assert_eq!(submit(&primary).await, one);
+    primary.stop.cancel();
+    let next = Primary::lead(store.clone()).await;
+    assert_eq!(submit(&next).await, one);
+    assert_ne!(next.submit("select 1").await.unwrap(), one);
+    next.settled().await;
+    assert_eq!(keys(&store, "request/").await, 1);
+}
+
+/// The submitter does not wait for statements that need no job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submitter_waits_for_one_statement() {
+    let primary = Primary::lead_and_hold(Arc::new(MemoryStore::default())).await;
+    let script = format!("{} create table late as select value from generate_series(1, 3)", "select 1; ".repeat(2_000));
+    let job = primary.submit(&script).await.unwrap();
+    assert!(primary.submissions.shared.under_way.lock().len() == 1, "it goes on: {job}");
+    primary.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_no_part_of_a_submission() {
+    let primary = Primary::lead(Arc::new(MemoryStore::default())).await;
+    for sql in [
+        "create secret s options (password 'hunter2')",
+        "select 1; -- create secret s options (password 'hunter2')",
+        "execute immediate 'create secret s options (password ''hunter2'')'",
+        "create external table t stored as postgres location 'postgresql://app:hunter2@db/shop' options (table 't')",
+        "copy (select 1) to 'mysql://db/shop?password=hunter2' stored as mysql",
+        "create external table t stored as parquet location 's3://b/t/' options (aws.secret_access_key 'hunter2')",
+        "set aws.secret_access_key = 'hunter2'",
+    ] {
+        let refused = primary.submit(sql).await.expect_err(sql).to_string();
+        assert!(refused.contains("credentials cannot be part of a submission"), "{sql}: {refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+}
+
+/// The text of a script is long before its statements are many.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_long_scripts_have_their_place() {
+    let primary = Primary::lead(Arc::new(MemoryStore::default())).await;
+    let refused = primary.submit("select 1;\n  select 'a\nb'; select 2; selec 3").await.unwrap_err().to_string();
+    assert!(refused.contains("line 3, column 15"), "{refused}");
+}

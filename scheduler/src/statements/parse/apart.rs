@@ -73,6 +73,7 @@ pub(super) fn by_place(query: &mut Query) {
     };
     let aliases: Vec<String> = select.projection.iter().filter_map(alias_of).map(folded).collect();
     let is_distinct = matches!(select.distinct, Some(Distinct::Distinct));
+    let has_groups = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
     // Positions after a `*` are unknown.
     let known = select.projection.iter().map_while(|item| match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
@@ -80,6 +81,14 @@ pub(super) fn by_place(query: &mut Query) {
     });
     let known: Vec<&Expr> = known.collect();
     for key in order {
+        if let Some(place) = cast_of(&key.expr, select) {
+            // Among groups the planner takes a position for the column that is cast.
+            key.expr = match known.get(place).filter(|_| has_groups && !is_distinct) {
+                Some(expr) => (*expr).clone(),
+                None => Expr::value(Value::Number((place + 1).to_string(), false)),
+            };
+            continue;
+        }
         if matches!(key.expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_))
             || !(is_distinct || aliases.iter().any(|alias| computes_with(&key.expr, alias)))
         {
@@ -88,6 +97,48 @@ pub(super) fn by_place(query: &mut Query) {
         if let Some(place) = known.iter().position(|expr| is_same(expr, &key.expr)) {
             key.expr = Expr::value(Value::Number((place + 1).to_string(), false));
         }
+    }
+}
+
+/// Returns the position of the result column that an ORDER BY names or counts, if it is the cast of a column: the cast has the column's name. The planner would
+/// sort by the column, and refuse two columns of one name.
+fn cast_of(key: &Expr, select: &Select) -> Option<usize> {
+    let name = match key {
+        Expr::Identifier(name) => name,
+        Expr::Value(value) => {
+            let Value::Number(place, _) = &value.value else { return None };
+            let place = place.parse::<usize>().ok()?.checked_sub(1)?;
+            let SelectItem::UnnamedExpr(expr) = select.projection.get(place)? else { return None };
+            return column_of(expr).is_some_and(|(_, is_cast)| is_cast).then_some(place);
+        }
+        _ => return None,
+    };
+    let mut found = None;
+    for (at, item) in select.projection.iter().enumerate() {
+        let column = match item {
+            SelectItem::UnnamedExpr(expr) => column_of(expr),
+            SelectItem::ExprWithAlias { alias, .. } => Some((alias, false)),
+            // What follows a `*` has no known position.
+            _ => return None,
+        };
+        let Some((_, is_cast)) = column.filter(|(column, _)| folded(column) == folded(name)) else { continue };
+        match (found, is_cast) {
+            (None, true) => found = Some(at),
+            // Another column has the name, too.
+            _ => return None,
+        }
+    }
+    found
+}
+
+/// Returns the column that an expression is or casts, and whether it casts it.
+fn column_of(expr: &Expr) -> Option<(&Ident, bool)> {
+    match expr {
+        Expr::Identifier(name) => Some((name, false)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|name| (name, false)),
+        Expr::Nested(expr) => column_of(expr),
+        Expr::Cast { expr, .. } => column_of(expr).map(|(name, _)| (name, true)),
+        _ => None,
     }
 }
 

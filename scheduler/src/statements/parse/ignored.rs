@@ -10,9 +10,9 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, ColumnDef, ColumnOption, ConstraintCharacteristics, Expr, Function, FunctionArg, FunctionArgumentClause,
-    FunctionArguments, HiveDistributionStyle, JoinOperator, NullTreatment, ObjectName, ObjectType, Query, SchemaName,
-    Select, SelectFlavor, TableConstraint, TableFactor, Visitor,
+    self, ColumnDef, ColumnOption, ConstraintCharacteristics, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArguments, HiveDistributionStyle, JoinOperator, NullTreatment,
+    ObjectName, ObjectType, Query, SchemaName, Select, SelectFlavor, TableConstraint, TableFactor, Visitor,
 };
 use std::ops::ControlFlow;
 
@@ -216,6 +216,26 @@ impl Visitor for Words<'_> {
 impl Words<'_> {
     fn of_function(&self, function: &Function) -> Found {
         let name = name_of(&function.name);
+        if let FunctionArguments::List(list) = &function.args {
+            let is_star = |arg: &FunctionArgExpr| matches!(arg, FunctionArgExpr::Wildcard);
+            let is_row = |arg: &FunctionArgExpr| matches!(arg, FunctionArgExpr::QualifiedWildcard(_));
+            let any = |is: &dyn Fn(&FunctionArgExpr) -> bool| {
+                list.args.iter().any(|arg| matches!(arg, FunctionArg::Unnamed(arg) if is(arg)))
+            };
+            let is_distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+            refuse_all(&[
+                (
+                    any(&is_row),
+                    &format!("a row as the argument of {name}()"),
+                    "count rows with count(*), those of one side of an outer join with a column that is never NULL, and distinct ones in a subquery",
+                ),
+                (
+                    any(&is_star) && is_distinct,
+                    &format!("{name}(DISTINCT *)"),
+                    "count the rows of a subquery: SELECT count(*) FROM (SELECT DISTINCT * FROM …)",
+                ),
+            ])?;
+        }
         let (distinct, clauses) = match &function.args {
             FunctionArguments::List(list) => (list.duplicate_treatment.is_some(), list.clauses.as_slice()),
             _ => (false, [].as_slice()),

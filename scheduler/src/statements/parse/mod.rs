@@ -29,10 +29,11 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, ObjectName, RenameTableNameKind};
 use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use rewrite::rewrite;
 use secrets::SecretStatement;
 use std::collections::BTreeMap;
+use std::str::CharIndices;
 use target::{CopyOptions, Text, WriteTo};
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
@@ -162,32 +163,69 @@ pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> R
 
 /// Returns the texts of the statements of `sql`, without the semicolons between them.
 pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<String>, QueryError> {
-    // All of it must be understood before any of it runs.
     let connectors = Registry::of(state.config());
-    if statements(state, sql, limits)?.iter().any(|text| secrets::has_credentials(&text.statement, &connectors)) {
-        return Err(QueryError::Unsupported(
-            "credentials cannot be part of a submission, whose text is kept and shown: run CREATE SECRET by itself, with 'windlass sql', and name \
-             the secret with OPTIONS (secret 'name')"
-                .to_string(),
-        ));
-    }
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
     let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
-    let tokens = tokens(dialect.as_ref(), sql).map_err(|error| explain(&error, sql))?;
-    let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon);
-    let mut ends: Vec<usize> =
-        semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();
-    ends.push(sql.len());
-    let mut start = 0;
-    let mut texts = Vec::new();
-    for end in ends {
-        let text = &sql[start..end];
-        if !statements(state, text, limits)?.is_empty() {
+    let tokens = tokens(dialect.as_ref(), sql).map_err(|error| explain(&error, &secrets::masked(state, sql)))?;
+    if tokens.iter().any(|token| secrets::shows_credentials(&token.token)) {
+        return Err(shown_credentials());
+    }
+    let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon).map(|token| token.span.start);
+    let (mut at, mut start, mut texts) = (Cursor::new(sql), 0, Vec::new());
+    let mut begins = Location { line: 1, column: 1 };
+    for end in semicolons.map(Some).chain([None]) {
+        let to = end.map_or(sql.len(), |end| at.offset(end));
+        let text = &sql[start..to];
+        // Each statement is parsed by itself: trees of all together would take far more memory than the text.
+        let parsed = statements(state, text, limits).or_else(|_| {
+            let before = "\n".repeat(begins.line.saturating_sub(1) as usize)
+                + &" ".repeat(begins.column.saturating_sub(1) as usize);
+            statements(state, &(before + text), limits)
+        })?;
+        if parsed.iter().any(|text| secrets::has_credentials(&text.statement, &connectors)) {
+            return Err(shown_credentials());
+        }
+        if !parsed.is_empty() {
             texts.push(text.trim().to_string());
         }
-        start = (end + 1).min(sql.len());
+        if let Some(end) = end {
+            start = (to + 1).min(sql.len());
+            begins = Location { column: end.column + 1, ..end };
+        }
     }
     Ok(texts)
+}
+
+fn shown_credentials() -> QueryError {
+    QueryError::Unsupported(
+        "credentials cannot be part of a submission, whose text is kept and shown, also in locations and comments: run CREATE SECRET by itself, \
+         with 'windlass sql', and name the secret with OPTIONS (secret 'name')"
+            .to_string(),
+    )
+}
+
+/// Finds byte offsets of places in a text, from the first one on.
+struct Cursor<'a> {
+    rest: CharIndices<'a>,
+    here: Location,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self { rest: sql.char_indices(), here: Location { line: 1, column: 1 } }
+    }
+
+    /// Returns the byte offset of a line and a column, which count from 1 and are not before the last ones. The column is in characters.
+    fn offset(&mut self, to: Location) -> usize {
+        while self.here < to {
+            match self.rest.next() {
+                Some((_, '\n')) => self.here = Location { line: self.here.line + 1, column: 1 },
+                Some(_) => self.here.column += 1,
+                None => break,
+            }
+        }
+        self.rest.offset()
+    }
 }
 
 fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, DataFusionError> {
@@ -214,13 +252,6 @@ fn ends_of_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
     }
     parted
-}
-
-/// Returns the byte offset of a line and a column, which count from 1. The column is in characters.
-fn offset(sql: &str, line: u64, column: u64) -> usize {
-    let before: usize = sql.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
-    let rest = &sql[before..];
-    before + rest.char_indices().nth(column.saturating_sub(1) as usize).map_or(rest.len(), |(at, _)| at)
 }
 
 fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> {

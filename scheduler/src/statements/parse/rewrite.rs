@@ -2,13 +2,15 @@
 //!
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`, and so is `SELECT TOP n`.
 //! - `SEMI JOIN` is `LEFT SEMI JOIN`, as in Spark, and `ANTI JOIN` likewise.
+//! - `current_schema` is a function, without parentheses too.
 //! - Duplicate names become unique, and ORDER BY refers by position to a result column that it repeats: see [`super::apart`].
 
 use super::apart::{self, Alike};
 use super::walk::everywhere;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Fetch, JoinOperator, LimitClause, Query, Select, SetExpr, TopQuantity, Value, VisitorMut,
+    Expr, Fetch, Function, FunctionArgumentList, FunctionArguments, JoinOperator, LimitClause, ObjectName, Query,
+    Select, SetExpr, TopQuantity, Value, VisitorMut,
 };
 use std::ops::ControlFlow;
 
@@ -31,6 +33,11 @@ impl VisitorMut for Forms {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        named_value(expr);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
             let of = std::mem::replace(&mut join.join_operator, JoinOperator::CrossApply);
@@ -41,6 +48,27 @@ impl VisitorMut for Forms {
             };
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The reserved word of the standard for a value that the parser takes for a column.
+fn named_value(expr: &mut Expr) {
+    let Expr::Identifier(name) = expr else { return };
+    if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("current_schema") {
+        *expr = Expr::Function(Function {
+            name: ObjectName::from(vec![name.clone()]),
+            uses_odbc_syntax: false,
+            parameters: FunctionArguments::None,
+            args: FunctionArguments::List(FunctionArgumentList {
+                duplicate_treatment: None,
+                args: Vec::new(),
+                clauses: Vec::new(),
+            }),
+            filter: None,
+            null_treatment: None,
+            over: None,
+            within_group: Vec::new(),
+        });
     }
 }
 
@@ -81,6 +109,14 @@ mod tests {
         let mut statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
         rewrite(&mut statement);
         statement.to_string()
+    }
+
+    #[test]
+    fn reserved_words_are_values() {
+        assert_eq!(
+            rewritten("select Current_Schema, \"current_schema\" as a from t where x = current_catalog"),
+            "SELECT Current_Schema(), \"current_schema\" AS a FROM t WHERE x = current_catalog"
+        );
     }
 
     #[test]

@@ -205,6 +205,17 @@ pub(crate) fn option_value(name: &str, value: &str) -> Result<String, QueryError
     })
 }
 
+/// Checks an option with which every session is to begin.
+///
+/// # Errors
+/// There is no such option, or it cannot have this value.
+pub(crate) fn check_option(name: &str, value: &str) -> Result<(), QueryError> {
+    refuse_runtime_option(name)?;
+    let value = option_value(name, value)?;
+    let mut config = session_config();
+    config.options_mut().set(name, &value).map_err(|error| QueryError::Invalid(error.strip_backtrace()))
+}
+
 /// Refuses options that belong to the process, which a session may not change.
 pub(crate) fn refuse_runtime_option(name: &str) -> Result<(), QueryError> {
     if name.starts_with("datafusion.runtime.") {
