@@ -74,28 +74,24 @@ fi
 
 [ "$what" = tests ] || exit 0
 
-# The environment is complete when it holds a copy of the requirements that it was made from.
-venv=$cache/venv
-requirements=$here/tests/data/requirements.txt
-if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    say "installing the tests' Python packages into $venv"
+# Installs packages of Python into an environment of their own: environment NAME REQUIREMENTS WHAT
+# It is complete when it holds a copy of the requirements that it was made from.
+environment() {
+    local venv=$cache/$1 requirements=$here/$2
+    cmp -s "$requirements" "$venv/requirements.txt" && "$venv/bin/python" -c '' 2>/dev/null && return
+    say "installing $3 into $venv"
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements"
     cp "$requirements" "$venv/requirements.txt"
-fi
-"$venv/bin/python" "$here/tests/data/generate.py" "$cache/data"
+}
 
-# The Python package and what its tests need, which other tests must not see.
-package=$cache/python-package
-requirements=$here/client/python/tests/requirements.txt
-if ! cmp -s "$requirements" "$package/requirements.txt" || ! "$package/bin/python" -c '' 2>/dev/null; then
-    say "installing what the Python package's tests need into $package"
-    rm -rf "$package"
-    python3 -m venv "$package"
-    "$package/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements"
-    cp "$requirements" "$package/requirements.txt"
-fi
+environment venv tests/data/requirements.txt "the tests' Python packages"
+environment python-package client/python/tests/requirements.txt "what the Python package's tests need, which other tests must not see"
+environment livy tests/data/livy-requirements.txt "clients of Livy, and the kernel of a notebook"
+environment airflow tests/data/airflow-requirements.txt "Airflow, another client of Livy"
+venv=$cache/venv
+"$venv/bin/python" "$here/tests/data/generate.py" "$cache/data"
 
 # The strict server of DynamoDB's API. Of its parts none has to be built: its data lie in memory.
 dynalite=4.0.0
@@ -106,16 +102,7 @@ if [ "$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$cache/dynalite/node_modules/d
     npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$cache/dynalite" "dynalite@$dynalite" >&2
 fi
 
-# Clients of Livy, and the kernel of a notebook: they want other versions of packages than the tests.
-livy=$cache/livy
-requirements=$here/tests/data/livy-requirements.txt
-if ! cmp -s "$requirements" "$livy/requirements.txt" || ! "$livy/bin/python" -c '' 2>/dev/null; then
-    say "installing clients of Livy into $livy"
-    rm -rf "$livy"
-    python3 -m venv "$livy"
-    "$livy/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements"
-    cp "$requirements" "$livy/requirements.txt"
-fi
+# The client of Livy for Node.
 livy_client=1.0.1
 if [ "$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$cache/livy-client/node_modules/livy-client/package.json" 2>/dev/null)" != "$livy_client" ]; then
     say "installing livy-client $livy_client into $cache/livy-client"

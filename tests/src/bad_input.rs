@@ -78,8 +78,14 @@ fn of_files(at: &Path) -> Vec<Case> {
         let statements = vec![create(name, columns, format, options), "select count(*), sum(id) from bad".to_owned()];
         (statements, words.iter().map(|word| (*word).to_owned()).collect())
     };
+    let below = |format: &str| {
+        let copy = format!("copy (select 1 as a) to '{}/below/' stored as {format}", path("good.csv"));
+        (vec![copy], vec!["good.csv/".to_owned(), "cannot be written".to_owned(), "Not a directory".to_owned()])
+    };
     let (columns, header) = ("(id bigint, name varchar)", "has_header true");
     vec![
+        below("csv"),
+        below("parquet"),
         made("missing.parquet", &["there is no file"]),
         (vec![create("empty.parquet", "", "parquet", "")], vec!["which are empty".to_owned()]),
         made("cut.parquet", &["cannot read"]),

@@ -1,5 +1,6 @@
 //! The stages of a job as text.
 
+use super::output::printable;
 use super::progress::count;
 use crate::config::units::{ByteSize, Span};
 use crate::jobs::{JobDetail, Stage};
@@ -69,14 +70,15 @@ pub fn several(n: usize, what: &str) -> String {
 
 /// Formats columns two spaces apart; `right` selects the right-aligned ones.
 pub fn aligned<const N: usize>(rows: &[[String; N]], right: &[bool; N]) -> String {
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
     let mut widths = [0; N];
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
         }
     }
     let mut out = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for ((cell, width), right) in row.iter().zip(widths).zip(right) {
             let pad = " ".repeat(width - cell.width());
@@ -96,6 +98,12 @@ pub fn aligned<const N: usize>(rows: &[[String; N]], right: &[bool; N]) -> Strin
 mod tests {
     use super::*;
     use crate::jobs::{Job, JobState};
+
+    #[test]
+    fn terminals_are_told_nothing() {
+        let table = aligned(&[["a\x1b[31mred".to_owned(), "ä\u{85}".to_owned()]], &[false, false]);
+        assert_eq!(table, "  a\\u{1b}[31mred  ä\\u{85}\n");
+    }
 
     #[test]
     fn stages_are_listed_with_what_they_did() {

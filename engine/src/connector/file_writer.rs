@@ -1,6 +1,7 @@
 //! Writers of files, and their encodings. DataFusion's encoding loses some of their options; these travel beside it.
 
 use super::Registry;
+use super::written::Failure;
 use crate::arrow_files::ArrowSink;
 use crate::file_formats::{planned_sink, unused_session};
 use crate::partitions::Folders;
@@ -197,6 +198,12 @@ impl FileWriter {
     }
 
     async fn write_files(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
+        let failure = Failure::default();
+        let written = self.write_watched(rows, &failure.watch(context)?).await;
+        written.map_err(|error| failure.explains(error))
+    }
+
+    async fn write_watched(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
         let node = match &self.format {
             Some(Format::Arrow(config)) => {
                 return ArrowSink::new(config.try_into()?).await?.write_all(rows, context).await;

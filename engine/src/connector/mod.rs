@@ -29,6 +29,7 @@ mod sink_exec;
 #[cfg(test)]
 pub(crate) mod tests;
 mod travel;
+mod written;
 
 pub use catalog::{CatalogSchema, CatalogTable, ConnectorCatalog, TablePlace};
 pub use file_sink::{StagedFile, StagedFiles, WriteTarget, staged_write};

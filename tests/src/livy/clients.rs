@@ -4,7 +4,11 @@ use crate::cluster::{Processes, cache, root, succeed};
 use std::process::Command;
 
 fn python(script: &str) -> Command {
-    let python = cache().join("livy/bin/python");
+    python_of("livy", script)
+}
+
+fn python_of(environment: &str, script: &str) -> Command {
+    let python = cache().join(environment).join("bin/python");
     assert!(python.is_file(), "{} is missing: run 'make data' first", python.display());
     let mut command = Command::new(python);
     command.arg(root().join("tests/python").join(script));
@@ -27,6 +31,17 @@ fn notebooks_work() {
     let mut notebooks = python("livy_notebook.py");
     notebooks.arg(&cluster.rest);
     assert_eq!(succeed(notebooks), "notebooks: ok\n");
+}
+
+/// Airflow's operator, its sensor, and the operator that waits in Airflow's triggerer.
+#[test]
+fn airflow_works() {
+    let (cluster, folder) = (Processes::start(), tempfile::tempdir().expect("a folder can be made"));
+    let mut dags = python_of("airflow", "livy_airflow.py");
+    dags.arg(&cluster.rest).arg(folder.path());
+    assert_eq!(succeed(dags), "airflow: ok\n");
+    let table = cluster.sql(&["select sum(n) as n from from_airflow"]).expect("its batches have run");
+    assert_eq!(table, "n\n15\n");
 }
 
 /// The commands of docs/livy.md, run as written.

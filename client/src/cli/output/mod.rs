@@ -8,6 +8,7 @@ mod sink;
 mod table;
 
 pub use sink::Sink;
+pub use table::printable;
 
 use crate::error::Result;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringBuilder};

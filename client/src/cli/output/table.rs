@@ -133,7 +133,7 @@ fn width(cell: &str) -> usize {
 }
 
 /// Escapes control characters, which could move the cursor or worse. Line ends stay.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let text = text.trim_end_matches('\n');
     if !text.chars().any(|c| c.is_control() && c != '\n') {
         return text.to_owned();
