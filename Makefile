@@ -76,12 +76,13 @@ chaos: data ## kill, stop and cut off the processes of a cluster under load (SEC
 	cargo build --workspace --all-targets
 	CHAOS_SECONDS="$(SECONDS_LONG)" cargo test --workspace --lib -- chaos --nocapture
 
-bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine, the exchange, wfs://, S3, PostgreSQL and DynamoDB
+bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine, the exchange, wfs://, S3, PostgreSQL, DynamoDB and Livy
 	cargo build --release --workspace --bin windlass --bin windlass-bench
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" tpch --scale "$(SCALE)"
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" scheduler
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" exchange
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" blockstore
+	"$(CARGO_TARGET_DIR)/release/windlass-bench" livy
 	[ -x "$(CONNECTORX_PYTHON)" ] || python3 -m venv "$(WINDLASS_CACHE_DIR)/connectorx"
 	"$(CONNECTORX_PYTHON)" -m pip install --quiet --disable-pip-version-check connectorx==$(CONNECTORX) pyarrow boto3
 	cargo install --quiet --locked --root "$(WINDLASS_CACHE_DIR)/s3s-fs" --features binary s3s-fs@$(S3S_FS_VERSION)

@@ -3,6 +3,7 @@
 mod blockstore;
 mod connectors;
 mod exchange;
+mod livy;
 mod scheduler;
 mod tpch;
 
@@ -35,6 +36,8 @@ enum Command {
     Exchange,
     /// Tables of PostgreSQL against psql and connectorx, of DynamoDB against boto3.
     Connectors(connectors::Options),
+    /// Livy's REST: statements against Flight SQL, and 1,000 sessions under load.
+    Livy(livy::Options),
     /// wfs:// against plain files and a socket, and its namespace.
     Blockstore(blockstore::Options),
 }
@@ -47,6 +50,7 @@ fn main() {
         Command::Scheduler => scheduler::run(),
         Command::Exchange => exchange::run(),
         Command::Connectors(options) => connectors::run(&options),
+        Command::Livy(options) => livy::run(&options),
         Command::Blockstore(options) => blockstore::run(&options),
     }
 }

@@ -253,9 +253,11 @@ fn must<T>(outcome: Result<T, String>, what: &str) -> T {
 }
 
 /// A primary and two executors with one slot each.
-struct Cluster {
+pub struct Cluster {
     dir: tempfile::TempDir,
-    url: String,
+    pub url: String,
+    pub rest: String,
+    /// The primary's first.
     pids: Vec<u32>,
     /// Time from the command to the first answer.
     first: Duration,
@@ -263,23 +265,35 @@ struct Cluster {
 
 impl Cluster {
     fn start(memory: &str, tables: &Path) -> Self {
-        let dir = tempfile::tempdir().expect("a folder for the cluster");
-        let at = dir.path().display().to_string();
         let start = Instant::now();
-        let up = ["cluster", "up", "--executors", "2", "--slots", "1", "--memory", memory, "--dir", &at, "--json"];
-        let described: Value = serde_json::from_str(&windlass(&up)).expect("the cluster is described in JSON");
-        let url = described["url"].as_str().expect("the cluster has an address").to_string();
+        let mut cluster = Self::of(memory);
         let first = format!(
             "CREATE EXTERNAL TABLE first_nation STORED AS PARQUET LOCATION '{}/'; \
              SELECT count(*) FROM first_nation; DROP TABLE first_nation",
             tables.join("nation").display()
         );
-        windlass(&["sql", "--url", &url, "-e", &first]);
-        let first = start.elapsed();
+        windlass(&["sql", "--url", &cluster.url, "-e", &first]);
+        cluster.first = start.elapsed();
+        cluster
+    }
+
+    pub fn of(memory: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a folder for the cluster");
+        let at = dir.path().display().to_string();
+        let up = ["cluster", "up", "--executors", "2", "--slots", "1", "--memory", memory, "--dir", &at, "--json"];
+        let described: Value = serde_json::from_str(&windlass(&up)).expect("the cluster is described in JSON");
+        let [url, rest] = ["url", "rest"].map(|key| described[key].as_str().expect("it has an address").to_string());
         let processes =
             ["primaries", "executors"].into_iter().flat_map(|key| described[key].as_array().into_iter().flatten());
         let pids = processes.filter_map(|process| process["pid"].as_u64()).map(|pid| pid as u32).collect();
-        Self { dir, url, pids, first }
+        Self { dir, url, rest, pids, first: Duration::ZERO }
+    }
+
+    /// Resident bytes of the primary.
+    pub fn primary_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pids[0])).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("it is a number") << 10
     }
 }
 
