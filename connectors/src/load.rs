@@ -33,6 +33,9 @@ pub(crate) const KEY: OptionSpec = OptionSpec::new(
 pub(crate) const LOAD: OptionSpec =
     OptionSpec::new("load", OptionKind::Text, "Name of a COPY's load, which is never loaded twice.").names_table();
 
+/// Rows of a load after which the server counts the table anew.
+pub(crate) const ANALYZED: u64 = 10_000;
+
 impl Mode {
     pub fn of(options: &Options) -> Self {
         match options.text("mode").map(str::to_lowercase).as_deref() {

@@ -30,7 +30,7 @@ use super::relation::Relation;
 use super::settings::{Location, Settings};
 use super::target::{LOADS, Load, Staged, Way, into_new, into_present};
 use super::wire::{Connection, Killer, literal};
-use crate::load::{self, Mode};
+use crate::load::{self, ANALYZED, Mode};
 use crate::rejects::{BESIDE, Rejects};
 use async_trait::async_trait;
 use datafusion::common::{Result, exec_err, internal_datafusion_err, plan_err};
@@ -221,7 +221,15 @@ impl Sink for MysqlSink {
         }
         // The rows are there: what is left over does not undo that.
         self.publish_rejects(&mut connection, runtime).await?;
-        self.drop_staged(&mut connection).await
+        self.drop_staged(&mut connection).await?;
+        let staged = tokens.iter().filter_map(|token| Staged::decode(token.as_slice()).ok());
+        let rows: u64 = staged.map(|staged| staged.rows).sum();
+        if (self.load.creates || rows >= ANALYZED)
+            && let Err(error) = connection.rows(&format!("ANALYZE TABLE {}", self.load.qualified())).await
+        {
+            tracing::debug!(%error, "the server has no statistics of what was loaded");
+        }
+        Ok(())
     }
 
     async fn abandon(&self, runtime: &Arc<RuntimeEnv>) -> Result<()> {

@@ -21,7 +21,7 @@ use super::relation::{self, Relation};
 use super::settings::{Location, Settings};
 use super::types::Wire;
 use super::wire::{Canceller, Connection, literal, quoted};
-use crate::load::{self as load_options, Mode};
+use crate::load::{self as load_options, ANALYZED, Mode};
 use crate::rejects::{self, BESIDE, ROW, Rejects};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{FieldRef, Schema};
@@ -38,9 +38,6 @@ use windlass_engine::connector::{Attempt, Encoded, Rejected, Sink, SinkRequest, 
 
 /// Names the loads of a schema, each once.
 const LOADS: &str = "windlass_loads";
-/// Rows of a load after which the server counts the table anew.
-const ANALYZED: u64 = 10_000;
-
 /// A sink as every node knows it.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Target {

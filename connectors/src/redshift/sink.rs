@@ -22,7 +22,7 @@ use super::settings::Settings;
 use super::staging::Staging;
 use super::target::{Target, TargetColumn, key, server_names};
 use super::warehouse::{Warehouse, literal};
-use crate::load::Mode;
+use crate::load::{ANALYZED, Mode};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err};
@@ -35,8 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use windlass_engine::connector::{Attempt, Encoded, Sink, SinkRequest, TableSpec, Written};
 
-/// Rows of a load after which the warehouse counts the table anew.
-const ANALYZED: u64 = 10_000;
 /// How often a transaction that is to publish is tried, where another writer of the target was in its way.
 const TRIES: u32 = 4;
 /// The pause before the second try.

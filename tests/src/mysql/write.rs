@@ -151,6 +151,9 @@ async fn a_write_makes_its_target() {
     let plan = sql(&session, &format!("EXPLAIN {made} AS {query}")).await.expect("it is explained");
     assert!(plan.contains("SinkExec: MYSQL, table=`shop`.`made`"), "{plan}");
     done(&session, &[&format!("{made} AS {query}")]).await;
+    // The server samples its pages, and counts by itself only after ten seconds.
+    let counted = "SELECT n_rows BETWEEN 2500 AND 3500 FROM mysql.innodb_table_stats WHERE table_name = 'made'";
+    assert_eq!(scripted(server, counted), "1", "the server has statistics of the new table");
     let sums = "SELECT count(*), sum(n), sum(u), min(s), max(s), max(day) FROM made";
     assert_eq!(answers(&session, sums).await.replace("T00:00:00", ""), scripted(server, sums));
     assert_eq!(answers(&session, "SELECT count(*) FROM made WHERE at = timestamp '2024-01-01 00:00:00.123456' AND even AND span = interval '90 minutes'").await, "1500");

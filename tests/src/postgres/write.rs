@@ -183,8 +183,9 @@ pub(super) async fn primary_killed(
     let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
     let described: serde_json::Value = serde_json::from_str(&crate::cluster::succeed(crate::cluster::windlass(&up)))
         .expect("the cluster is described");
-    let url = described["url"].as_str().expect("it has an address").to_owned();
-    let session = Client::connect(&url).await.expect("the cluster answers");
+    let addresses = [&described["url"], &described["rest"]].map(|address| address.as_str().expect("it has an address"));
+    assert_eq!(addresses, [&cluster.url, &cluster.rest], "who knew the cluster finds it again");
+    let session = Client::connect(&cluster.url).await.expect("the cluster answers");
     // It ends what the first one began, one way or the other.
     until(server, LEFT, "0").await;
     until(server, "SELECT count(*) FROM windlass_loads WHERE state = 'writing'", "0").await;

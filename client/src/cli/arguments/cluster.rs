@@ -42,10 +42,10 @@ pub struct Up {
     /// Folder for everything that the cluster writes, logs included.
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
-    /// Address of gRPC and Flight SQL [default: a free port on 127.0.0.1].
+    /// Address of gRPC and Flight SQL [default: a free port on 127.0.0.1; the same one after a primary that has died].
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Address of REST [default: a free port on 127.0.0.1].
+    /// Address of REST [default: as with --listen].
     #[arg(long, value_name = "ADDRESS")]
     pub rest: Option<String>,
     /// Print one JSON object.

@@ -16,6 +16,7 @@ use crate::{Client, Session};
 use process::{Process, Started};
 use state::{Executor, Primary, State};
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,7 +68,7 @@ async fn until_interrupted(work: impl Future<Output = Outcome>) -> Outcome {
 }
 
 /// Starts a primary and executors. After a failure, [`Started`] ends the processes that were started.
-async fn up(command: Up, config: Option<&Path>) -> Outcome {
+async fn up(mut command: Up, config: Option<&Path>) -> Outcome {
     check_resources(command.slots.map(|slots| slots.0), command.memory)?;
     let dir = folder(&command.dir)?;
     let _lock = state::lock(&dir)?;
@@ -81,6 +82,9 @@ async fn up(command: Up, config: Option<&Path>) -> Outcome {
             )));
         }
         end_left(&state).await?;
+        // Who knew the cluster finds it again.
+        command.listen = command.listen.or_else(|| free(&state.url));
+        command.rest = command.rest.or_else(|| free(&state.rest));
     }
     let executors = command.executors.0;
     let slots = command.slots.map_or_else(|| (machine::cores().0 / executors).max(1), |slots| slots.0);
@@ -125,6 +129,12 @@ async fn up(command: Up, config: Option<&Path>) -> Outcome {
     primaries.into_iter().for_each(Started::keep);
     started.into_iter().for_each(Started::keep);
     report(&state, &dir, command.json)
+}
+
+/// The address in a URL, if nobody listens there.
+fn free(url: &str) -> Option<String> {
+    let (_, address) = url.split_once("://")?;
+    TcpListener::bind(address).ok().map(|_| address.to_owned())
 }
 
 /// Ends executors whose primaries are gone: they wait for a primary that does not come back, and hold folders that the next ones need.
