@@ -11,12 +11,10 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
 use datafusion::common::cast::as_float64_array;
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, plan_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use futures::StreamExt;
-use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
-use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -92,19 +90,20 @@ impl Rejects {
         Ok(Some(Self { place, most: most.unsigned_abs() }))
     }
 
-    /// Looks whether the place can be reached.
+    /// Looks whether the file can be written: an empty one comes and goes.
     ///
     /// # Errors
     /// It cannot.
     pub async fn check(&self, runtime: &RuntimeEnv) -> Result<()> {
         let store = runtime.object_store(self.place.store())?;
-        // A folder that is not there is empty. A bucket that is not there is an error, which a look at the file alone would not tell from a missing file.
-        let mut folder: Vec<_> = self.place.path().parts().collect();
-        folder.pop();
-        match store.list(Some(&Path::from_iter(folder))).next().await {
-            None | Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => exec_err!("the rejects of the load cannot be written to {}: {error}", self.place),
+        let wrong =
+            |error| exec_datafusion_err!("the rejects of the load cannot be written to {}: {error}", self.place);
+        // What is there already stays until there are rejects.
+        if store.head(self.place.path()).await.is_ok() {
+            return Ok(());
         }
+        store.put(self.place.path(), PutPayload::default()).await.map_err(wrong)?;
+        store.delete(self.place.path()).await.map_err(wrong)
     }
 
     /// Begins the file.

@@ -513,3 +513,27 @@ fn a_long_poll_ends_with_its_statement() {
     println!("from the end of a statement to its answer, in ms: median {}, most {}", late[25], late[49]);
     assert!(late[25] <= 50, "{late:?}");
 }
+
+/// The text of a statement is kept and shown.
+#[test]
+fn credentials_are_no_part_of_a_statement() {
+    let cluster = Processes::start();
+    let server = Server::new(&cluster.rest);
+    let session = server.post("/sessions", &sql()).json()["id"].clone();
+    let path = format!("/sessions/{session}/statements");
+    for (kind, code) in [
+        ("sql", "create secret mine options (password 'hunter2')"),
+        ("sql", "create or replace secret mine options (password 'hunter2')"),
+        ("sql", "create external table t stored as postgres location 'postgresql://a:hunter2@h/d' options (table 't')"),
+        ("sql", "copy (select 1) to 's3://b/x/' stored as csv options ('aws.secret_access_key' 'hunter2')"),
+        ("pyspark", "spark.sql(\"create secret mine options (password 'hunter2')\").show()"),
+    ] {
+        let refused = server.post(&path, &json!({ "kind": kind, "code": code }));
+        assert_eq!(refused.status, 400, "{code}");
+        assert!(refused.msg().contains("credentials cannot be part of a statement"), "{code}: {}", refused.msg());
+        assert!(!refused.body.contains("hunter2"), "{}", refused.body);
+    }
+    assert_eq!(server.get(&path).json()["total_statements"], 0);
+    let allowed = server.post(&path, &json!({ "code": "select 'create a secretary' as words" }));
+    assert_eq!(allowed.status, 201, "{}", allowed.body);
+}

@@ -4,7 +4,7 @@ use super::Failure;
 use super::leaving::{self, Running};
 use super::output::{self, Sink};
 use super::progress::Display;
-use super::stages::{self, one_line};
+use super::stages;
 use crate::config::units::Span;
 use crate::error::ClientError;
 use crate::jobs::{JobId, Progress};
@@ -95,7 +95,7 @@ impl Runner {
         if done.job.is_none() {
             done.job = watch.job;
         }
-        self.epilogue(sql, &done).await
+        self.epilogue(&done).await
     }
 
     async fn write(&mut self, mut rows: ResultStream, handle: &QueryHandle) -> Result<Done, Failure> {
@@ -137,7 +137,7 @@ impl Runner {
         Ok(done)
     }
 
-    async fn epilogue(&mut self, sql: &str, done: &Done) -> Result<(), Failure> {
+    async fn epilogue(&mut self, done: &Done) -> Result<(), Failure> {
         let time = Span::human(done.elapsed);
         if self.manner.footer {
             let rows = if done.rows == 1 { "row" } else { "rows" };
@@ -152,7 +152,8 @@ impl Runner {
         if self.manner.stats {
             let text = match done.job {
                 Some(job) => stages::table(&self.session.job(job).await?),
-                None => format!("no stages, on the primary alone: {}\n", one_line(sql)),
+                // Its text may have a secret.
+                None => "no stages, on the primary alone\n".to_owned(),
             };
             self.remark(&text)?;
         }

@@ -12,7 +12,7 @@
 use super::error::{MysqlError, Result as MysqlResult};
 use super::publish::Moving;
 use super::sink::MysqlSink;
-use super::target::Staged;
+use super::target::{MARK, Staged};
 use super::types::Wire;
 use super::wire::{Connection, literal, quoted};
 use crate::rejects::{AT_ONCE, BESIDE, Lines, NAMED, REASON, ROW, Ranges, Rejects, of_attempts};
@@ -111,7 +111,7 @@ impl Aside<'_> {
             };
             connection.execute(&format!("ROLLBACK TO SAVEPOINT {PART}")).await?;
             if let Some(row) = ranges.refused(range) {
-                let reason = reason.replace(table, &self.sink.load.name);
+                let reason = reason.replace(table, &self.sink.load.name).replace(MARK, "");
                 self.refuse(connection, (table, row), &reason).await?;
             }
         }

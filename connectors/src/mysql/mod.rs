@@ -170,7 +170,11 @@ impl Connector for Mysql {
                         let known = relation.column(field.name()).ok_or_else(|| unknown(&spec, field.name()))?;
                         match spec.options.text(rejects::REJECTS.name) {
                             Some(_) => Ok(Field::new(&known.name, known.kind.lenient(field.data_type()), true)),
-                            None => Ok(field_of(known, choices(&spec))),
+                            None => {
+                                let known = field_of(known, choices(&spec));
+                                let kind = types::with_nanoseconds(known.data_type().clone(), field.data_type());
+                                Ok(known.with_data_type(kind))
+                            }
                         }
                     };
                     Arc::new(Schema::new(columns.fields().iter().map(column).collect::<Result<Vec<_>>>()?))
@@ -250,7 +254,7 @@ fn created(columns: &Schema) -> Result<SchemaRef> {
     let field = |field: &Arc<Field>| {
         let made = types::created(field.data_type());
         let made = made.map_err(|why| plan_datafusion_err!("the column {} cannot be created: {why}", field.name()))?;
-        Ok(Field::new(field.name(), made.natural(Choices::default()), true))
+        Ok(Field::new(field.name(), types::with_nanoseconds(made.natural(Choices::default()), field.data_type()), true))
     };
     Ok(Arc::new(Schema::new(columns.fields().iter().map(field).collect::<Result<Vec<_>>>()?)))
 }

@@ -96,8 +96,8 @@ impl MysqlSink {
             let (moved, left) = match &mut aside {
                 Some(aside) if !load.mode().has_key() => {
                     let names = load.names();
-                    let insert =
-                        format!("INSERT INTO {into} ({names}) SELECT {names} FROM {}", load.in_database(table));
+                    let (moved, of) = (load.moved(), load.in_database(table));
+                    let insert = format!("INSERT INTO {into} ({names}) SELECT {moved} FROM {of}");
                     aside.move_table(connection, (table, &insert)).await?
                 }
                 _ => (self.move_table(connection, &before, (&into, table)).await?, 0),

@@ -29,7 +29,7 @@ use super::publish::{Moved, WAIT};
 use super::relation::Relation;
 use super::settings::{Location, Settings};
 use super::target::{LOADS, Load, Staged, Way, into_new, into_present};
-use super::wire::{Connection, Killer, literal};
+use super::wire::{Connection, Killer, literal, quoted};
 use crate::load::{self, ANALYZED, Mode};
 use crate::rejects::{BESIDE, Rejects};
 use async_trait::async_trait;
@@ -108,6 +108,8 @@ impl MysqlSink {
         let settings = Arc::new(Location::parse(&self.table.location)?.settings(&self.table).await?);
         let mut connection = Connection::open(&settings, &self.killer).await?;
         connection.execute(&format!("SET SESSION lock_wait_timeout = {WAIT}")).await?;
+        // A DELETE that names a table twice wants one.
+        connection.execute(&format!("USE {}", quoted(&self.load.database))).await?;
         Ok(connection)
     }
 

@@ -173,6 +173,16 @@ impl Load {
         format!("CREATE TABLE {new} ({columns}{key}) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4")
     }
 
+    /// The columns of a lenient staging table as the target wants them.
+    pub fn moved(&self) -> String {
+        let column =
+            |column: &LoadColumn| match column.staged.is_empty() || Wire::parse(&column.wire) != Some(Wire::AsText) {
+                true => quoted(&column.name),
+                false => guarded(&quoted(&column.name), &column.kind, column.fraction),
+            };
+        self.columns.iter().map(column).collect::<Vec<_>>().join(", ")
+    }
+
     pub fn column(&self, name: &str) -> Option<&LoadColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
@@ -202,6 +212,30 @@ impl Load {
     pub fn lock_name(&self) -> String {
         format!("CONCAT('{PREFIX}', SHA1({}))", literal(&self.qualified()))
     }
+}
+
+/// The end of a staged text that is to be refused.
+pub(super) const MARK: char = '\u{241e}';
+
+/// An expression for a staged text that goes into a column of another kind. The server would round some of them, cut them, or take them for others, without a
+/// word: such a text gets a mark, with which it is refused.
+fn guarded(text: &str, kind: &str, fraction: u32) -> String {
+    let data: String = kind.chars().take_while(char::is_ascii_alphabetic).collect();
+    let keeps = |full: &str, own: &str| format!("CAST({text} AS {full}(6)) = CAST(CAST({text} AS {full}(6)) AS {own})");
+    let is_kept = match data.as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" | "year" => {
+            format!("{text} REGEXP '^ *[-+]?[0-9]+ *$'")
+        }
+        "date" => {
+            format!("{text} REGEXP '^[0-9]{{1,4}}-[0-9]{{1,2}}-[0-9]{{1,2}}$' AND {text} NOT REGEXP '^0+-0+-0+$'")
+        }
+        "datetime" | "timestamp" => {
+            format!("{} AND {text} NOT REGEXP '^0+-0+-0+'", keeps("DATETIME", &format!("DATETIME({fraction})")))
+        }
+        "time" => keeps("TIME", &format!("TIME({fraction})")),
+        _ => return text.to_string(),
+    };
+    format!("IF({text} IS NULL OR ({is_kept}), {text}, CONCAT({text}, '{MARK}'))")
 }
 
 fn definition(column: &LoadColumn, kind: &str) -> String {

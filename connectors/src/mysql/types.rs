@@ -276,6 +276,16 @@ impl ServerType {
     }
 }
 
+/// A type of microseconds, or that of nanoseconds if such values are written: those that would lose digits are errors, and not rounded on their way.
+pub(super) fn with_nanoseconds(natural: DataType, written: &DataType) -> DataType {
+    match (&natural, written) {
+        (DataType::Timestamp(TimeUnit::Microsecond, zone), DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
+            DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())
+        }
+        _ => natural,
+    }
+}
+
 /// The type of a column that is created for values of `kind`, which later reads give as its natural type.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //! count.
 
 use super::file_writer::FileWriter;
+use super::written::Watch;
 use super::{
     Attempt, Connector, ConnectorTable, Encoded, OptionSpec, Options, PlannedSink, Scan, Sink, SinkExec, TableRequest,
     TableSpec, Written,
@@ -150,8 +151,9 @@ impl Sink for FileSink {
         context: &Arc<TaskContext>,
     ) -> Result<Written> {
         let folder = self.staging.place().folder(&attempt.to_string())?;
-        let rows = self.writer.clone().at(&folder)?.write_all(rows, context).await?;
-        Ok(Written { rows, token: staged_files(folder, context).await?.encode()? })
+        let watch = Watch::default();
+        let rows = self.writer.clone().at(&folder)?.write_all(rows, context, &watch).await?;
+        Ok(Written { rows, token: staged_files(folder, context, &watch).await?.encode()? })
     }
 
     async fn publish(&self, _: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
@@ -164,11 +166,14 @@ impl Sink for FileSink {
 }
 
 /// The files below `folder`.
-async fn staged_files(folder: Place, context: &TaskContext) -> Result<StagedFiles> {
+async fn staged_files(folder: Place, context: &TaskContext, watch: &Watch) -> Result<StagedFiles> {
     let store = context.runtime_env().object_store(folder.store())?;
     let found: Vec<_> = store.list(Some(folder.path())).try_collect().await?;
     let staged = found.iter().map(|meta| match folder.relative(&meta.location) {
-        Some(path) => Ok(StagedFile { path: path.to_string(), bytes: meta.size }),
+        Some(path) => {
+            let bytes = watch.bytes(&meta.location).unwrap_or(meta.size);
+            Ok(StagedFile { path: path.to_string(), bytes })
+        }
         None => internal_err!("{} was listed in {folder}", meta.location),
     });
     let mut files: Vec<StagedFile> = staged.collect::<Result<_>>()?;

@@ -1,7 +1,7 @@
 //! Writers of files, and their encodings. DataFusion's encoding loses some of their options; these travel beside it.
 
 use super::Registry;
-use super::written::Failure;
+use super::written::Watch;
 use crate::arrow_files::ArrowSink;
 use crate::file_formats::{planned_sink, unused_session};
 use crate::partitions::Folders;
@@ -165,7 +165,17 @@ impl FileWriter {
     }
 
     /// Writes `rows` and counts them.
-    pub(super) async fn write_all(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
+    pub(super) async fn write_all(
+        &self,
+        rows: SendableRecordBatchStream,
+        context: &Arc<TaskContext>,
+        watch: &Watch,
+    ) -> Result<u64> {
+        let written = self.write_watched(rows, &watch.over(context)?).await;
+        written.map_err(|error| watch.explains(error))
+    }
+
+    async fn write_watched(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
         let config = self.clone().config()?.clone();
         if config.table_partition_cols.is_empty() {
             return self.write_files(rows, context).await;
@@ -198,12 +208,6 @@ impl FileWriter {
     }
 
     async fn write_files(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
-        let failure = Failure::default();
-        let written = self.write_watched(rows, &failure.watch(context)?).await;
-        written.map_err(|error| failure.explains(error))
-    }
-
-    async fn write_watched(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
         let node = match &self.format {
             Some(Format::Arrow(config)) => {
                 return ArrowSink::new(config.try_into()?).await?.write_all(rows, context).await;

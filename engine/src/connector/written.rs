@@ -1,4 +1,5 @@
-//! Object stores of writers, which remember why a write has failed: DataFusion's writers of files say only that it has.
+//! Object stores of writers, which remember why a write has failed, where DataFusion's writers of files say only that it has, and how many bytes were written.
+//! In a bucket a staged file is an upload, whose size nobody can ask for.
 
 use async_trait::async_trait;
 use datafusion::common::DataFusionError;
@@ -13,15 +14,32 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use url::Url;
 
-/// The first failure of a write.
+/// A write while it is watched. Clones are of the same one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failure(Arc<Mutex<Option<Error>>>);
+pub(super) struct Watch(Arc<Mutex<Seen>>);
 
-impl Failure {
+#[derive(Debug, Default)]
+struct Seen {
+    /// The first failure.
+    failure: Option<Error>,
+    bytes: HashMap<Path, u64>,
+}
+
+impl Watch {
+    /// Returns how many bytes were written to a path.
+    pub fn bytes(&self, location: &Path) -> Option<u64> {
+        self.0.lock().bytes.get(location).copied()
+    }
+
+    fn count(&self, location: &Path, bytes: usize) {
+        *self.0.lock().bytes.entry(location.clone()).or_default() += bytes as u64;
+    }
+
     /// Keeps the error, and returns one in its place.
     fn note(&self, location: &Path, error: Error) -> Error {
         let error = match error {
@@ -33,19 +51,19 @@ impl Failure {
             error => error,
         };
         let text = error.to_string();
-        self.0.lock().get_or_insert(error);
+        self.0.lock().failure.get_or_insert(error);
         Error::Generic { store: "the target", source: text.into() }
     }
 
     /// Returns the cause of an error of a writer, or the error.
     pub fn explains(&self, error: DataFusionError) -> DataFusionError {
-        self.0.lock().take().map_or(error, |cause| DataFusionError::ObjectStore(Box::new(cause)))
+        self.0.lock().failure.take().map_or(error, |cause| DataFusionError::ObjectStore(Box::new(cause)))
     }
 
     /// The same context, with stores that remember.
-    pub fn watch(&self, context: &TaskContext) -> datafusion::common::Result<Arc<TaskContext>> {
+    pub fn over(&self, context: &TaskContext) -> datafusion::common::Result<Arc<TaskContext>> {
         let runtime = context.runtime_env();
-        let stores = Arc::new(Stores { stores: Arc::clone(&runtime.object_store_registry), failure: self.clone() });
+        let stores = Arc::new(Stores { stores: Arc::clone(&runtime.object_store_registry), watch: self.clone() });
         let runtime = RuntimeEnvBuilder::from_runtime_env(&runtime).with_object_store_registry(stores).build_arc()?;
         Ok(Arc::new(TaskContext::new(
             context.task_id(),
@@ -70,7 +88,7 @@ struct Unwritten {
 #[derive(Debug)]
 struct Stores {
     stores: Arc<dyn ObjectStoreRegistry>,
-    failure: Failure,
+    watch: Watch,
 }
 
 impl ObjectStoreRegistry for Stores {
@@ -80,14 +98,14 @@ impl ObjectStoreRegistry for Stores {
 
     fn get_store(&self, url: &Url) -> datafusion::common::Result<Arc<dyn ObjectStore>> {
         let store = self.stores.get_store(url)?;
-        Ok(Arc::new(Watched { store, failure: self.failure.clone() }))
+        Ok(Arc::new(Watched { store, watch: self.watch.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Watched {
     store: Arc<dyn ObjectStore>,
-    failure: Failure,
+    watch: Watch,
 }
 
 impl fmt::Display for Watched {
@@ -99,8 +117,9 @@ impl fmt::Display for Watched {
 #[async_trait]
 impl ObjectStore for Watched {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.watch.count(location, payload.content_length());
         let put = self.store.put_opts(location, payload, options).await;
-        put.map_err(|error| self.failure.note(location, error))
+        put.map_err(|error| self.watch.note(location, error))
     }
 
     async fn put_multipart_opts(
@@ -109,8 +128,8 @@ impl ObjectStore for Watched {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let upload = self.store.put_multipart_opts(location, options).await;
-        let upload = upload.map_err(|error| self.failure.note(location, error))?;
-        Ok(Box::new(WatchedUpload { upload, location: location.clone(), failure: self.failure.clone() }))
+        let upload = upload.map_err(|error| self.watch.note(location, error))?;
+        Ok(Box::new(WatchedUpload { upload, location: location.clone(), watch: self.watch.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -142,19 +161,20 @@ impl ObjectStore for Watched {
 struct WatchedUpload {
     upload: Box<dyn MultipartUpload>,
     location: Path,
-    failure: Failure,
+    watch: Watch,
 }
 
 #[async_trait]
 impl MultipartUpload for WatchedUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let (failure, location) = (self.failure.clone(), self.location.clone());
-        self.upload.put_part(data).map_err(move |error| failure.note(&location, error)).boxed()
+        let (watch, location) = (self.watch.clone(), self.location.clone());
+        watch.count(&location, data.content_length());
+        self.upload.put_part(data).map_err(move |error| watch.note(&location, error)).boxed()
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
         let completed = self.upload.complete().await;
-        completed.map_err(|error| self.failure.note(&self.location, error))
+        completed.map_err(|error| self.watch.note(&self.location, error))
     }
 
     async fn abort(&mut self) -> Result<()> {

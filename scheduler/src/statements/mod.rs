@@ -421,6 +421,11 @@ impl Statements {
         })
     }
 
+    /// Refuses a text that is to be kept and shown, if it has credentials in it. `what`: whose text it is.
+    pub fn refuse_credentials(&self, text: &str, what: &str) -> Result<(), QueryError> {
+        parse::refuse_credentials(self.catalog().connectors(), text, what)
+    }
+
     /// Returns the statements of `sql`, without the semicolons between them.
     pub fn split<'a>(
         &'a self,

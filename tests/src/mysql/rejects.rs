@@ -102,6 +102,44 @@ async fn rows_are_set_aside_with_their_reasons() {
     }
 }
 
+/// Nothing is rounded, cut or taken for something else without a word: such a text is rejected.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_would_change_are_set_aside() {
+    let server = &MariaDb::start();
+    scripted(
+        server,
+        "CREATE TABLE t (id int PRIMARY KEY, n int, d date, at datetime, fine datetime(3), tm time, price decimal(5, 2))",
+    );
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let session = embedded().await;
+    done(&session, &[STAGES]).await;
+    let rows = "SELECT * FROM (VALUES
+        (1, '2.7', NULL, NULL, NULL, NULL, NULL), (2, NULL, '0000-00-00', NULL, NULL, NULL, NULL), (3, NULL, '2024-01-01 10:11:12', NULL, NULL, NULL, NULL),
+        (4, NULL, NULL, '2024-01-01 00:00:00.9', NULL, NULL, NULL), (5, NULL, NULL, NULL, '2024-01-01 00:00:00.1234', NULL, NULL),
+        (6, NULL, NULL, NULL, NULL, '25:00:00.9', NULL), (7, NULL, NULL, NULL, NULL, NULL, '1.999'), (8, NULL, NULL, 'never', NULL, NULL, NULL),
+        (9, ' 5', '2024-02-29', '2024-01-01 00:00:00.0', '2024-01-01T00:00:00.123', '25:00:00', '1.99')) r(id, n, d, at, fine, tm, price)";
+    let file = folder.path().join("texts.json");
+    assert_eq!(
+        answers(&session, &copy(server, rows, &file, ", max_rejects 8")).await,
+        "1|8",
+        "{}",
+        scripted(server, "SELECT * FROM t")
+    );
+    let taken = "9|5|2024-02-29|2024-01-01 00:00:00|2024-01-01 00:00:00.123|25:00:00|1.99";
+    assert_eq!(scripted(server, "SELECT * FROM t"), taken);
+    let mut ids: Vec<i64> = json_lines(&file).iter().filter_map(|line| line["id"].as_i64()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 3, 4, 5, 6, 7, 8]);
+    // A place where nothing can be written is found out before the load.
+    let nowhere = copy(server, "SELECT 50 AS id", Path::new("/proc/rejects/"), "");
+    refused(&session, &nowhere, &["the rejects of the load cannot be written to", "/proc/rejects/"]).await;
+    assert_eq!(scripted(server, "SELECT count(*) FROM t"), "1");
+    // Digits that a new table would not keep are an error.
+    let nanos = "SELECT timestamp '2024-01-01 00:00:00.999999999' AS at";
+    let made = copy(server, nanos, &file, "").replace("table 't'", "table 'made'");
+    refused(&session, &made, &["more than 0 rows", "fraction of more than the 6 digits"]).await;
+}
+
 /// Rows that are not even sent are rejected by loads that find rows by their key too, and many of them end a load early.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_cannot_be_sent_are_set_aside() {

@@ -28,7 +28,7 @@ pub struct Copy {
     /// Name of the load: a load that is in the target already is not loaded again (PostgreSQL, MySQL, Redshift).
     #[arg(long, value_name = "ID")]
     pub load_id: Option<String>,
-    /// File that ends in .json, or folder, for rows that the target does not take, each with its reason (PostgreSQL).
+    /// File that ends in .json, or folder, for rows that the target does not take, each with its reason.
     #[arg(long, value_name = "PLACE")]
     pub rejects: Option<String>,
     /// Most rows that are set aside before the load fails [default: 0].

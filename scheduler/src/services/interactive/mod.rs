@@ -187,6 +187,7 @@ struct Shared {
     config: InteractiveConfig,
     runs: Runs,
     sessions: Sessions,
+    statements: Statements,
     store: Arc<dyn MetaStore>,
     clock: Clock,
     ids: Ids,
@@ -221,7 +222,9 @@ impl Interactive {
         let store = Arc::clone(catalog.store());
         let origin = (clock.now(), clock.wall_ms() * 1_000);
         let (known, next, bytes) = (Mutex::default(), tokio::sync::Mutex::new(0), AtomicU64::new(0));
-        let shared = Shared { config, runs, sessions, store, clock, ids, tasks, stop, origin, known, next, bytes };
+        let statements = statements.clone();
+        let shared =
+            Shared { config, runs, sessions, statements, store, clock, ids, tasks, stop, origin, known, next, bytes };
         Interactive { shared: Arc::new(shared) }
     }
 
@@ -354,7 +357,7 @@ impl Interactive {
     /// Runs a statement after those before it. It is stored when this returns.
     ///
     /// # Errors
-    /// The session has ended, or a limit is reached.
+    /// The session has ended, a limit is reached, or the text has credentials in it.
     pub async fn run(&self, by: &Principal, key: &Key, new: NewStatement) -> Result<StatementView, InteractiveError> {
         let (live, config) = (self.live(key)?, &self.shared.config);
         let bytes = new.code.len() as u64;
@@ -368,6 +371,8 @@ impl Interactive {
                 config.all_bytes
             )));
         }
+        let refused = self.shared.statements.refuse_credentials(&new.code, "a statement of an interactive session");
+        refused.map_err(|error| InteractiveError::Invalid(error.to_string()))?;
         let statement = Statement {
             code: new.code,
             kind: new.kind,

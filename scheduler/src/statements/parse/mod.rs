@@ -168,7 +168,7 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
     let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
     let tokens = tokens(dialect.as_ref(), sql).map_err(|error| explain(&error, &secrets::masked(state, sql)))?;
     if tokens.iter().any(|token| secrets::shows_credentials(&token.token)) {
-        return Err(shown_credentials());
+        return Err(shown_credentials("a submission"));
     }
     let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon).map(|token| token.span.start);
     let (mut at, mut start, mut texts) = (Cursor::new(sql), 0, Vec::new());
@@ -183,7 +183,7 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
             statements(state, &(before + text), limits)
         })?;
         if parsed.iter().any(|text| secrets::has_credentials(&text.statement, &connectors)) {
-            return Err(shown_credentials());
+            return Err(shown_credentials("a submission"));
         }
         if !parsed.is_empty() {
             texts.push(text.trim().to_string());
@@ -196,12 +196,16 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
     Ok(texts)
 }
 
-fn shown_credentials() -> QueryError {
-    QueryError::Unsupported(
-        "credentials cannot be part of a submission, whose text is kept and shown, also in locations and comments: run CREATE SECRET by itself, \
-         with 'windlass sql', and name the secret with OPTIONS (secret 'name')"
-            .to_string(),
-    )
+/// Refuses a text that is to be kept and shown, if it has credentials in it. `what`: whose text it is.
+pub(super) fn refuse_credentials(connectors: &Registry, text: &str, what: &str) -> Result<(), QueryError> {
+    if secrets::are_in(connectors, text) { Err(shown_credentials(what)) } else { Ok(()) }
+}
+
+fn shown_credentials(what: &str) -> QueryError {
+    QueryError::Unsupported(format!(
+        "credentials cannot be part of {what}, whose text is kept and shown, also in locations and comments: run CREATE SECRET by itself, with \
+         'windlass sql', and name the secret with OPTIONS (secret 'name')"
+    ))
 }
 
 /// Finds byte offsets of places in a text, from the first one on.

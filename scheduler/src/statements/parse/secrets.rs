@@ -9,9 +9,10 @@ use crate::statements::catalog::{OnExists, is_store_secret};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{self, Ident, SecretOption};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::{Token, Whitespace};
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 use std::collections::BTreeMap;
 use std::fmt;
 use windlass_engine::connector::{Registry, masked_options};
@@ -40,6 +41,7 @@ pub(super) fn masked(state: &SessionState, sql: &str) -> String {
     if may_be_in(sql) || catalogs::may_be_in(sql) {
         return String::new();
     }
+    let sql = &without_passwords(sql);
     if !sql.to_ascii_lowercase().contains("options") {
         return sql.to_string();
     }
@@ -135,13 +137,53 @@ pub(super) fn shows_credentials(token: &Token) -> bool {
         Token::SingleQuotedString(text)
         | Token::EscapedStringLiteral(text)
         | Token::NationalStringLiteral(text)
-        | Token::UnicodeStringLiteral(text) => has_password(text) || may_be_in(text),
-        Token::DollarQuotedString(text) => has_password(&text.value) || may_be_in(&text.value),
+        | Token::UnicodeStringLiteral(text) => has_password(text) || creates_secret(text),
+        Token::DollarQuotedString(text) => has_password(&text.value) || creates_secret(&text.value),
+        // In a line of Python it is a text.
+        Token::Word(word) if word.quote_style.is_some() => has_password(&word.value) || creates_secret(&word.value),
         Token::Whitespace(Whitespace::SingleLineComment { comment: text, .. } | Whitespace::MultiLineComment(text)) => {
-            has_password(text) || may_be_in(text)
+            has_password(text) || creates_secret(text)
         }
         _ => false,
     }
+}
+
+/// Whether a text has the words of CREATE SECRET.
+fn creates_secret(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    words.iter().enumerate().any(|(at, word)| {
+        let rest = &words[at + 1..];
+        *word == "create" && (rest.starts_with(&["secret"]) || rest.starts_with(&["or", "replace", "secret"]))
+    })
+}
+
+/// Whether a text that is kept and shown has credentials in it. It need not be a statement.
+pub(in crate::statements) fn are_in(connectors: &Registry, text: &str) -> bool {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, text).tokenize() else {
+        return has_password(text) || may_be_in(text);
+    };
+    let is_secret = |option: &str| is_store_secret(option) || connectors.is_secret_anywhere(option);
+    creates_secret(text) || tokens.iter().any(shows_credentials) || masked_options(text, is_secret) != text
+}
+
+/// The text with a star for each letter of a password in a URL.
+fn without_passwords(text: &str) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let end = after.find(|c: char| matches!(c, '/' | '?' | '#' | '\'') || c.is_whitespace()).unwrap_or(after.len());
+        let hidden = after[..end].rfind('@').and_then(|at| Some((after[..at].find(':')? + 1, at)));
+        let to = hidden.map_or(0, |(from, to)| {
+            shown.push_str(&after[..from]);
+            shown.extend(after[from..to].chars().map(|_| '*'));
+            to
+        });
+        rest = &after[to..];
+    }
+    shown + rest
 }
 
 /// Whether a location in a text has a password: `scheme://user:password@host`, `…?password=…`, `host=… password=…`.
@@ -266,6 +308,14 @@ pub(super) fn unexpected(parser: &Parser<'_>, statement: &str, what: &str, usage
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_of_locations_are_not_shown() {
+        assert_eq!(
+            without_passwords("copy t to 'mysql://app:hunter2@db/x' or 's3://k:é@b' and 'http://h/a:b@c'"),
+            "copy t to 'mysql://app:*******@db/x' or 's3://k:*@b' and 'http://h/a:b@c'"
+        );
+    }
 
     #[test]
     fn passwords_are_found_in_locations() {
