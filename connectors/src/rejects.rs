@@ -176,7 +176,7 @@ pub(crate) struct Ranges(Vec<Range<u64>>);
 impl Ranges {
     /// Rows from 1 to `last`.
     pub fn up_to(last: u64) -> Self {
-        Self(vec![1..last + 1])
+        Self(Vec::from([Range { start: 1, end: last + 1 }]))
     }
 
     /// The rows that are to be moved next.
