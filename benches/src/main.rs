@@ -4,6 +4,7 @@ mod blockstore;
 mod connectors;
 mod exchange;
 mod livy;
+mod process;
 mod scheduler;
 mod tpch;
 

@@ -160,6 +160,23 @@ pub(crate) trait Lines: Send {
     async fn page(&mut self, table: &str, after: u64) -> Result<Vec<(u64, String)>>;
 }
 
+/// The statements that put lines into a table. `literal`: a text as SQL writes it.
+pub(crate) fn inserts(table: &str, lines: &[String], literal: fn(&str) -> String) -> impl Iterator<Item = String> {
+    lines.chunks(AT_ONCE).map(move |lines| {
+        let values: Vec<String> = lines.iter().map(|line| format!("({})", literal(line))).collect();
+        format!("INSERT INTO {table} (line) VALUES {}", values.join(", "))
+    })
+}
+
+/// The numbers and lines of rows that a server has sent.
+pub(crate) fn numbered(rows: Vec<Vec<Option<String>>>) -> Vec<(u64, String)> {
+    let line = |row: Vec<Option<String>>| match <[_; 2]>::try_from(row) {
+        Ok([Some(n), Some(line)]) => Some((n.parse().ok()?, line)),
+        _ => None,
+    };
+    rows.into_iter().filter_map(line).collect()
+}
+
 /// Of the tables of a write, whose names begin with `prefix`, those with the lines of one attempt of each task.
 pub(crate) fn of_attempts(tables: Vec<String>, prefix: &str) -> Vec<String> {
     let mut tasks = BTreeSet::new();

@@ -21,15 +21,13 @@ use windlass_core::scheduler::{self, PoolConfig, SchedulerConfig, SpeculationCon
 use windlass_core::section;
 use windlass_core::settings::check;
 use windlass_core::settings::units::{Auto, ByteSize, Count, Span};
-use windlass_core::wfs::WfsConfig;
+use windlass_core::wfs::{MAX_REPLICATION, WfsConfig};
 use windlass_engine::config::WindlassOptions;
 use windlass_engine::extent::Limits;
 use windlass_proto::address;
 
 /// Shortest lease of a leader, as etcd grants it.
 const LEAST_LEASE: Duration = Duration::from_secs(2);
-/// Most replicas of a file.
-const MOST_REPLICAS: u32 = 5;
 /// Smallest block of a file.
 const LEAST_BLOCK: ByteSize = ByteSize(4 << 10);
 /// Shortest time of a ticket.
@@ -399,9 +397,9 @@ impl Elastic {
 impl Files {
     fn check(&self) -> Result<(), String> {
         for (setting, count) in [("replication", self.replication), ("min_replicas", self.min_replicas)] {
-            if count.0 > MOST_REPLICAS {
+            if count.0 > MAX_REPLICATION.into() {
                 return Err(format!(
-                    "files.{setting}: {count} is more than the {MOST_REPLICAS} replicas that a file may have"
+                    "files.{setting}: {count} is more than the {MAX_REPLICATION} replicas that a file may have"
                 ));
             }
         }

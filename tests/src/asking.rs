@@ -1,5 +1,6 @@
 //! Statements in one session, and what tests expect of them.
 
+use crate::cluster::{Processes, killed, run, succeed, windlass};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use windlass_client::connector::Registry;
@@ -105,4 +106,41 @@ pub fn json_lines(place: &Path) -> Vec<serde_json::Value> {
     assert_eq!(files.len(), 1, "{files:?}");
     let text = std::fs::read_to_string(&files[0]).expect("it can be read");
     text.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect()
+}
+
+/// A cluster whose primary is killed as soon as `has_begun` says that a statement has come so far, and that is started again.
+pub async fn primary_killed(tables: &[&str], statement: &str, has_begun: impl Fn() -> bool) -> (Processes, Session) {
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let at = dir.path().display().to_string();
+    let cluster = Processes::shaped(dir, ["2", "2", "1GiB"], &[]);
+    let session = cluster.session().await;
+    done(&session, &[STAGES]).await;
+    done(&session, tables).await;
+    let statement = statement.to_string();
+    let running = tokio::spawn(async move { sql(&session, &statement).await });
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !has_begun() && Instant::now() < patience && !running.is_finished() {}
+    killed(cluster.primary().into());
+    running.abort();
+    let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
+    let described: serde_json::Value = serde_json::from_str(&succeed(windlass(&up))).expect("the cluster is described");
+    let addresses = [&described["url"], &described["rest"]].map(|address| address.as_str().expect("it has an address"));
+    assert_eq!(addresses, [&cluster.url, &cluster.rest], "who knew the cluster finds it again");
+    let session = Client::connect(&cluster.url).await.expect("the cluster answers");
+    (cluster, session)
+}
+
+/// Loads a file into the table `zip` of a server at `location`, which takes one of its rows. `answer` asks the server.
+pub fn rows_are_set_aside_from_the_command_line(location: &str, answer: impl Fn(&str) -> String) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("z.csv").display().to_string();
+    std::fs::write(&file, "id,amount\n1,10.25\n2,ten\n3,12345.6\n").expect("a file can be written");
+    let rejects = folder.path().join("rejects.json");
+    let place = rejects.display().to_string();
+    let load = ["copy", &file, "--into", location, "--table", "zip", "--rejects", &place, "--max-rejects", "2"];
+    let printed = run(windlass(&load)).expect("it is loaded");
+    assert!(printed.contains("| count | rejected |") && printed.contains("|     1 |        2 |"), "{printed}");
+    assert_eq!(answer("SELECT * FROM zip"), "1|10.25");
+    let lines = json_lines(&rejects);
+    assert_eq!((&lines[0]["amount"], &lines[1]["amount"]), (&serde_json::json!("ten"), &serde_json::json!("12345.6")));
 }

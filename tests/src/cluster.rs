@@ -181,6 +181,14 @@ pub(crate) fn succeed(command: Command) -> String {
     run(command).unwrap_or_else(|errors| panic!("{name} failed: {errors}"))
 }
 
+/// Kills a process, like a machine that loses power, and waits until nothing is left of it.
+pub(crate) fn killed(pid: u64) {
+    let mut kill = Command::new("kill");
+    kill.args(["-9", &pid.to_string()]);
+    succeed(kill);
+    wait_until_gone(pid as u32);
+}
+
 /// Waits until nothing is left of a process that was told to end. Its path in /proc may be gone, or its first thread a zombie, while other threads still hold
 /// its port and its files.
 pub(crate) fn wait_until_gone(pid: u32) {

@@ -413,11 +413,7 @@ async fn a_write_whose_primary_died_leaves_neither_objects_nor_uploads() {
     let session = cluster.session().await;
     let copy = tokio::spawn(async move { session.sql(SLOW).await?.collect().await });
     server.until_uploads().await;
-    let primary = cluster.primary();
-    let mut kill = std::process::Command::new("kill");
-    kill.args(["-9", &primary.to_string()]);
-    succeed(kill);
-    crate::cluster::wait_until_gone(primary);
+    crate::cluster::killed(cluster.primary().into());
     copy.abort();
     let dir = cluster.dir.path().display().to_string();
     let mut up =

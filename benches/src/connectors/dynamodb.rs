@@ -4,7 +4,8 @@
 //! that can be had, so that clients are measured. Windlass makes columns of all attributes and counts their values. boto3 makes dictionaries, of which nothing
 //! but the number is looked at.
 
-use super::{Options, Runs, free_port, watched, windlass};
+use super::{Options, Runs, watched, windlass};
+use crate::process::free_port;
 use serde_json::{Value, json};
 use std::process::Command;
 use std::sync::Arc;

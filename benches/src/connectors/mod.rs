@@ -3,9 +3,8 @@
 mod dynamodb;
 mod postgres;
 
+use crate::process;
 use clap::Args;
-use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,12 +59,13 @@ impl Runs {
 
     /// Prints a rate, and its ratio to that of `other`.
     fn report(&self, name: &str, rows: u64, (other, its): (&str, Option<Duration>)) {
-        let (Some(time), Some(its)) = (self.median(), its) else { return println!("{name:28} not measured") };
+        let Some(time) = self.median() else { return println!("{name:28} not measured") };
+        let ratio = its.map(|its| format!("  {:.2} x {other}", its.as_secs_f64() / time.as_secs_f64()));
         println!(
-            "{name:28} {:6.2} s  {:>9.0} rows/s  {:.2} x {other}  {:>5} MiB at the peak",
+            "{name:28} {:6.2} s  {:>9.0} rows/s{}  {:>5} MiB at the peak",
             time.as_secs_f64(),
             rows as f64 / time.as_secs_f64(),
-            its.as_secs_f64() / time.as_secs_f64(),
+            ratio.unwrap_or_default(),
             self.peak >> 20
         );
     }
@@ -93,7 +93,7 @@ fn watched(mut command: Command) -> (Duration, u64) {
             let mut peak = 0;
             while !ended.load(Ordering::Relaxed) {
                 // The highest so far, as the kernel counts it. A process that has ended has none.
-                peak = resident(pid).unwrap_or(peak);
+                peak = process::bytes(pid, "VmHWM").unwrap_or(peak);
                 std::thread::sleep(LOOK);
             }
             peak
@@ -104,16 +104,6 @@ fn watched(mut command: Command) -> (Duration, u64) {
         assert!(output.status.success(), "{name} failed: {}", String::from_utf8_lossy(&output.stderr));
         (time, watching.join().expect("it only looks"))
     })
-}
-
-fn resident(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port can be had").port()
 }
 
 fn beside(name: &str) -> PathBuf {

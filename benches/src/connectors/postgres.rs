@@ -3,7 +3,8 @@
 //! The server is a process of the bench's own, in a temporary folder, without fsync. Windlass is the binary beside this one, embedded, with as many slots as
 //! there are cores; its times include its start. psql reads and writes CSV, so Windlass does too, and Parquet besides.
 
-use super::{Options, Runs, free_port, succeed, watched, windlass};
+use super::{Options, Runs, succeed, watched, windlass};
+use crate::process::free_port;
 use crate::tpch::data;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

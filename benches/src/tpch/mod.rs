@@ -9,11 +9,12 @@ mod memory;
 
 pub use engine::{EngineOptions, serve};
 
+use crate::process;
 use clap::Args;
 use engine::{Kind, Served};
 use serde_json::Value;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -88,7 +89,7 @@ pub fn run_files(files: &FilesOptions) {
     let queries = queries(&options.cache, &options.queries);
     let cluster = Cluster::start(&options.memory, &tables);
     let local = tables.display().to_string();
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port can be had").port();
+    let port = process::free_port();
     let _server = files.s3.as_ref().map(|program| S3::start(program, &options.cache.join("data"), port));
     let other = match &files.s3 {
         Some(_) => {
@@ -291,9 +292,7 @@ impl Cluster {
 
     /// Resident bytes of the primary.
     pub fn primary_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pids[0])).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("it is a number") << 10
+        process::bytes(self.pids[0], "VmRSS").expect("it runs")
     }
 }
 

@@ -140,11 +140,12 @@ pub fn read(path: &Path) -> Result<Source, Failure> {
     }
     let bytes = std::fs::read(path)
         .map_err(|e| Failure::Usage(format!("cannot read statements from {}: {e}", path.display())))?;
-    let text = String::from_utf8(bytes).map_err(|e| {
+    let mut text = String::from_utf8(bytes).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         Failure::Usage(format!("{}:{line}: the file is not UTF-8 text: convert it", path.display()))
     })?;
     // Editors of Windows begin files with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
+    let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    text.drain(..mark);
     Ok(Source { name: path.display().to_string(), text })
 }

@@ -15,7 +15,7 @@ use super::sink::MysqlSink;
 use super::target::{MARK, Staged};
 use super::types::Wire;
 use super::wire::{Connection, literal, quoted};
-use crate::rejects::{AT_ONCE, BESIDE, Lines, NAMED, REASON, ROW, Ranges, Rejects, of_attempts};
+use crate::rejects::{AT_ONCE, BESIDE, Lines, NAMED, REASON, ROW, Ranges, Rejects, inserts, numbered, of_attempts};
 use async_trait::async_trait;
 use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -32,9 +32,8 @@ pub(super) fn create(table: &str) -> String {
 
 /// Puts lines into their table.
 pub(super) async fn put(connection: &mut Connection, table: &str, lines: &[String]) -> MysqlResult<()> {
-    for lines in lines.chunks(AT_ONCE) {
-        let values: Vec<String> = lines.iter().map(|line| format!("({})", literal(line))).collect();
-        connection.execute(&format!("INSERT INTO {table} (line) VALUES {}", values.join(", "))).await?;
+    for insert in inserts(table, lines, literal) {
+        connection.execute(&insert).await?;
     }
     Ok(())
 }
@@ -45,11 +44,7 @@ impl Lines for Connection {
         // It locks, and so sees what this transaction would commit.
         let page =
             format!("SELECT n, line FROM {table} WHERE n > {after} ORDER BY n LIMIT {AT_ONCE} LOCK IN SHARE MODE");
-        let line = |row: Vec<Option<String>>| match <[_; 2]>::try_from(row) {
-            Ok([Some(n), Some(line)]) => Some((n.parse().ok()?, line)),
-            _ => None,
-        };
-        Ok(self.rows(&page).await?.into_iter().filter_map(line).collect())
+        Ok(numbered(self.rows(&page).await?))
     }
 }
 

@@ -13,7 +13,7 @@ use super::error::{PostgresError, Result as PostgresResult};
 use super::sink::{PostgresSink, Staged};
 use super::types::Wire;
 use super::wire::{Connection, literal};
-use crate::rejects::{AT_ONCE, BESIDE, Lines, NAMED, REASON, ROW, Ranges, Rejects, of_attempts};
+use crate::rejects::{AT_ONCE, BESIDE, Lines, NAMED, REASON, ROW, Ranges, Rejects, inserts, numbered, of_attempts};
 use async_trait::async_trait;
 use datafusion::common::{Result, exec_err, internal_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -33,9 +33,8 @@ pub(super) fn lenient(wire: Wire) -> Wire {
 /// Puts lines into a new table.
 pub(super) async fn put(connection: &mut Connection, table: &str, lines: &[String]) -> PostgresResult<()> {
     connection.execute(&create(table)).await?;
-    for lines in lines.chunks(AT_ONCE) {
-        let values: Vec<String> = lines.iter().map(|line| format!("({})", literal(line))).collect();
-        connection.execute(&format!("INSERT INTO {table} (line) VALUES {}", values.join(", "))).await?;
+    for insert in inserts(table, lines, literal) {
+        connection.execute(&insert).await?;
     }
     Ok(())
 }
@@ -147,11 +146,7 @@ impl Aside<'_> {
 impl Lines for Connection {
     async fn page(&mut self, table: &str, after: u64) -> Result<Vec<(u64, String)>> {
         let page = format!("SELECT n, line FROM {table} WHERE n > {after} ORDER BY n LIMIT {AT_ONCE}");
-        let line = |row: Vec<Option<String>>| match <[_; 2]>::try_from(row) {
-            Ok([Some(n), Some(line)]) => Some((n.parse().ok()?, line)),
-            _ => None,
-        };
-        Ok(self.execute(&page).await?.into_iter().filter_map(line).collect())
+        Ok(numbered(self.execute(&page).await?))
     }
 }
 

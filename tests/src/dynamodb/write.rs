@@ -1,8 +1,7 @@
 //! Writing: each row once for its key, whoever dies; and what is promised where something fails.
 
 use super::*;
-use crate::cluster::{Processes, wait_until_gone};
-use std::process::Command;
+use crate::cluster::{Processes, killed};
 use std::time::{Duration, Instant};
 
 fn processes(executors: &str) -> Processes {
@@ -212,13 +211,6 @@ async fn writes_create_tables() {
         done(&session, &[&copy(&query.replace("300", "310"), &keys)]).await;
         assert_eq!(server.items("copied").len(), 310, "the second one adds");
     }
-}
-
-fn killed(pid: u64) {
-    let mut kill = Command::new("kill");
-    kill.args(["-9", &pid.to_string()]);
-    crate::cluster::succeed(kill);
-    wait_until_gone(pid as u32);
 }
 
 /// Waits until `count` requests of this kind have come.

@@ -1,8 +1,8 @@
 //! Loads: rows that are replaced or merged, loads that have a name, and the command line.
 
-use super::write::{LEFT, killed, primary_killed};
+use super::write::{LEFT, primary_killed};
 use super::*;
-use crate::cluster::{run, windlass};
+use crate::cluster::{killed, run, windlass};
 
 fn copy(server: &MariaDb, query: &str, table: &str, more: &str) -> String {
     format!("COPY ({query}) TO '{}' STORED AS MYSQL OPTIONS (table '{table}'{more})", location(server))

@@ -1,9 +1,9 @@
 //! Rows that the target of a load does not take: they are set aside up to a limit, each once, and the load is whole or not at all.
 
-use super::write::{LEFT, killed, primary_killed};
+use super::write::{LEFT, primary_killed};
 use super::*;
-use crate::asking::json_lines;
-use crate::cluster::{run, windlass};
+use crate::asking::{json_lines, rows_are_set_aside_from_the_command_line};
+use crate::cluster::killed;
 use std::path::Path;
 
 /// `more`: further options, each after a comma.
@@ -238,16 +238,5 @@ async fn the_primary_dies_while_rows_are_set_aside() {
 fn the_command_line_sets_rows_aside() {
     let server = &MariaDb::start();
     scripted(server, "CREATE TABLE zip (id varchar(9) PRIMARY KEY, amount decimal(6, 2))");
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let file = folder.path().join("z.csv").display().to_string();
-    std::fs::write(&file, "id,amount\n1,10.25\n2,ten\n3,12345.6\n").expect("a file can be written");
-    let rejects = folder.path().join("rejects.json");
-    let place = rejects.display().to_string();
-    let into = location(server);
-    let load = ["copy", &file, "--into", &into, "--table", "zip", "--rejects", &place, "--max-rejects", "2"];
-    let printed = run(windlass(&load)).expect("it is loaded");
-    assert!(printed.contains("| count | rejected |") && printed.contains("|     1 |        2 |"), "{printed}");
-    assert_eq!(scripted(server, "SELECT * FROM zip"), "1|10.25");
-    let lines = json_lines(&rejects);
-    assert_eq!((&lines[0]["amount"], &lines[1]["amount"]), (&serde_json::json!("ten"), &serde_json::json!("12345.6")));
+    rows_are_set_aside_from_the_command_line(&location(server), |query| scripted(server, query));
 }

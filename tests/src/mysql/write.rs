@@ -1,8 +1,8 @@
 //! Writing: each row once, whoever dies, or none.
 
 use super::*;
-use crate::cluster::wait_until_gone;
-use std::process::Command;
+use crate::asking;
+use crate::cluster::killed;
 use std::time::Duration;
 
 pub(super) const LEFT: &str = "SELECT count(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'shop' AND TABLE_NAME LIKE 'windlass\\_%' \
@@ -175,13 +175,6 @@ async fn a_write_makes_its_target() {
     until(server, &format!("SELECT count(*) {SESSIONS}"), "0").await;
 }
 
-pub(super) fn killed(pid: u64) {
-    let mut kill = Command::new("kill");
-    kill.args(["-9", &pid.to_string()]);
-    crate::cluster::succeed(kill);
-    wait_until_gone(pid as u32);
-}
-
 /// An executor that dies at any step costs time, and no row. It reads from ranges that are the same for every attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_dies_while_it_writes() {
@@ -217,24 +210,8 @@ pub(super) async fn primary_killed(
     statement: &str,
     begun: &str,
 ) -> (Processes, Session) {
-    let dir = tempfile::tempdir().expect("a folder can be made");
-    let at = dir.path().display().to_string();
-    let cluster = Processes::shaped(dir, ["2", "2", "1GiB"], &[]);
-    let session = cluster.session().await;
-    done(&session, &[STAGES]).await;
-    done(&session, tables).await;
-    let statement = statement.to_string();
-    let running = tokio::spawn(async move { sql(&session, &statement).await });
     let seen = format!("SELECT count(*) > 0 {SESSIONS} AND {begun}");
-    let patience = std::time::Instant::now() + Duration::from_secs(20);
-    while scripted(server, &seen) != "1" && std::time::Instant::now() < patience && !running.is_finished() {}
-    killed(cluster.primary().into());
-    running.abort();
-    let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
-    let described: serde_json::Value = serde_json::from_str(&crate::cluster::succeed(crate::cluster::windlass(&up)))
-        .expect("the cluster is described");
-    let url = described["url"].as_str().expect("it has an address").to_owned();
-    let session = Client::connect(&url).await.expect("the cluster answers");
+    let (cluster, session) = asking::primary_killed(tables, statement, || scripted(server, &seen) == "1").await;
     // It ends what the first one began, one way or the other.
     until(server, "SELECT count(*) FROM windlass_loads WHERE state = 'writing'", "0").await;
     until(server, LEFT, "0").await;

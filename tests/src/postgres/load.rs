@@ -159,7 +159,7 @@ async fn rows_that_replace_others_are_there_once_though_the_primary_dies() {
         "CREATE TABLE source AS SELECT n, repeat('x', 200) AS pad FROM generate_series(1, 20000) n; ANALYZE source",
     );
     scripted(server, target);
-    let source = [create(server, "source", "source", "")];
+    let source = create(server, "source", "source", "");
     let state = "SELECT count(*), count(DISTINCT n), count(*) FILTER (WHERE pad <> 'old'), sum(kept) FROM target";
     let (before, replaced) = ("20000|20000|0|20000", "20000|20000|20000|0");
     let (upserted, merged) = ("30000|30000|20000|10000", "30000|30000|20000|20000");
@@ -176,7 +176,7 @@ async fn rows_that_replace_others_are_there_once_though_the_primary_dies() {
         if is_unique {
             scripted(server, "ALTER TABLE target ADD PRIMARY KEY (n)");
         }
-        let (_cluster, session) = primary_killed(server, &source, &load(mode), begun).await;
+        let (_cluster, session) = primary_killed(server, &[&source], &load(mode), begun).await;
         let loads = scripted(server, "SELECT count(*) FROM windlass_loads WHERE state = 'loaded'");
         assert_eq!(
             scripted(server, state),

@@ -1,8 +1,8 @@
 //! Writing: each row once, whoever dies, or none.
 
 use super::*;
-use crate::cluster::wait_until_gone;
-use std::process::Command;
+use crate::asking;
+use crate::cluster::killed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -124,13 +124,6 @@ async fn a_refusal_is_heard_while_rows_are_sent() {
     assert_eq!(scripted(server, LEFT), "0");
 }
 
-pub(super) fn killed(pid: u64) {
-    let mut kill = Command::new("kill");
-    kill.args(["-9", &pid.to_string()]);
-    crate::cluster::succeed(kill);
-    wait_until_gone(pid as u32);
-}
-
 /// An executor that dies at any step costs time, and no row.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_dies_while_it_writes() {
@@ -163,32 +156,15 @@ async fn an_executor_dies_while_it_writes() {
 /// A cluster whose primary is killed as soon as a session of the server does what `begun` says, and that is started again.
 pub(super) async fn primary_killed(
     server: &Postgres,
-    tables: &[String],
+    tables: &[&str],
     statement: &str,
     begun: &str,
 ) -> (Processes, Session) {
-    let dir = tempfile::tempdir().expect("a folder can be made");
-    let at = dir.path().display().to_string();
-    let cluster = Processes::shaped(dir, ["2", "2", "1GiB"], &[]);
-    let session = cluster.session().await;
-    done(&session, &[STAGES]).await;
-    done(&session, &tables.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let statement = statement.to_string();
-    let running = tokio::spawn(async move { sql(&session, &statement).await });
     let seen = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'windlass' AND {begun}");
-    let patience = std::time::Instant::now() + Duration::from_secs(20);
-    while scripted(server, &seen) != "t" && std::time::Instant::now() < patience && !running.is_finished() {}
-    killed(cluster.primary().into());
-    running.abort();
-    let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
-    let described: serde_json::Value = serde_json::from_str(&crate::cluster::succeed(crate::cluster::windlass(&up)))
-        .expect("the cluster is described");
-    let addresses = [&described["url"], &described["rest"]].map(|address| address.as_str().expect("it has an address"));
-    assert_eq!(addresses, [&cluster.url, &cluster.rest], "who knew the cluster finds it again");
-    let session = Client::connect(&cluster.url).await.expect("the cluster answers");
+    let (cluster, session) = asking::primary_killed(tables, statement, || scripted(server, &seen) == "t").await;
     // It ends what the first one began, one way or the other.
-    until(server, LEFT, "0").await;
     until(server, "SELECT count(*) FROM windlass_loads WHERE state = 'writing'", "0").await;
+    until(server, LEFT, "0").await;
     (cluster, session)
 }
 
@@ -211,7 +187,7 @@ async fn the_primary_dies_while_rows_are_written() {
     ] {
         let tables = [create(server, "source", "source", ""), create(server, "target", "target", "")];
         let insert = "INSERT INTO target SELECT n, pad FROM source";
-        let (_cluster, session) = primary_killed(server, &tables, insert, begun).await;
+        let (_cluster, session) = primary_killed(server, &[&tables[0], &tables[1]], insert, begun).await;
         let count = answers(&session, "SELECT count(*) FROM target").await;
         let loads = scripted(server, "SELECT count(*) FROM windlass_loads WHERE state = 'loaded'");
         assert_eq!(count, if loads == "1" { "40000" } else { "0" }, "{begun}: {loads} loads");

@@ -1,20 +1,12 @@
 //! Each row once or not at all, whoever dies, and nothing is left.
 
 use super::*;
-use crate::cluster::{Processes, succeed, wait_until_gone, windlass};
+use crate::cluster::{Processes, killed, succeed, windlass};
 use std::path::Path;
-use std::process::Command;
 use windlass_client::Client;
 
 const ROWS: &str = "SELECT value AS n, md5(CAST(value AS VARCHAR)) AS pad FROM generate_series(1, 200000)";
 const THERE: &str = "200000|20000100000";
-
-fn killed(pid: u64) {
-    let mut kill = Command::new("kill");
-    kill.args(["-9", &pid.to_string()]);
-    succeed(kill);
-    wait_until_gone(pid as u32);
-}
 
 fn processes(executors: &str) -> Processes {
     Processes::shaped(tempfile::tempdir().expect("a folder can be made"), [executors, "2", "1GiB"], &[])

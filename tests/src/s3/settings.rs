@@ -194,11 +194,7 @@ async fn a_copy_with_options_whose_primary_died_leaves_nothing() {
     let session = cluster.session().await;
     let copy = tokio::spawn(async move { session.sql(&copy).await?.collect().await });
     server.until_uploads().await;
-    let primary = cluster.primary();
-    let mut kill = std::process::Command::new("kill");
-    kill.args(["-9", &primary.to_string()]);
-    succeed(kill);
-    crate::cluster::wait_until_gone(primary);
+    crate::cluster::killed(cluster.primary().into());
     copy.abort();
     let dir = cluster.dir.path().display().to_string();
     let up =

@@ -48,7 +48,10 @@ pub(crate) mod writes;
 use super::{MetaError, MetaStore, Transaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 
+/// How long the answers stay to clients that ask again. It is longer than they look for a leader.
+const KEPT_FOR_CLIENTS: Duration = Duration::from_secs(300);
 /// Keys in one transaction.
 const AT_A_TIME: usize = 100;
 

@@ -1,14 +1,11 @@
 //! `outcome/{statement}`: the outcome of a statement that its client may send again. The transaction that makes its effect durable
 //! records it.
 
-use super::{decode, encode, forget};
+use super::{KEPT_FOR_CLIENTS, decode, encode, forget};
 use crate::meta::{MetaError, MetaStore, Update, segment};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 const PREFIX: &str = "outcome/";
-/// How long outcomes stay. It is longer than clients look for a leader.
-const KEPT: Duration = Duration::from_secs(300);
 
 /// The outcome of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +33,6 @@ pub(crate) async fn find(store: &dyn MetaStore, query: &str) -> Result<Option<Ou
 
 /// Deletes expired outcomes. Call it every minute or so.
 pub(crate) async fn forget_old(store: &dyn MetaStore, now_ms: u64) -> Result<(), MetaError> {
-    let before = now_ms.saturating_sub(KEPT.as_millis() as u64);
+    let before = now_ms.saturating_sub(KEPT_FOR_CLIENTS.as_millis() as u64);
     forget(store, PREFIX, |outcome: &Outcome| outcome.at_ms < before).await
 }

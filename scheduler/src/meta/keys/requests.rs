@@ -1,13 +1,10 @@
 //! `request/{name}`: the submission that a request became. Its client sends the request again when it has heard no answer.
 
-use super::{decode, encode, forget};
+use super::{KEPT_FOR_CLIENTS, decode, encode, forget};
 use crate::meta::{Expectation, MetaError, MetaStore, Transaction, segment};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 const PREFIX: &str = "request/";
-/// How long requests stay. It is longer than clients look for a leader.
-const KEPT: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -34,7 +31,7 @@ pub(crate) async fn find(store: &dyn MetaStore, name: &str) -> Result<Option<Req
 
 /// Deletes expired requests. Call it every minute or so.
 pub(crate) async fn forget_old(store: &dyn MetaStore, now_ms: u64) -> Result<(), MetaError> {
-    let before = now_ms.saturating_sub(KEPT.as_millis() as u64);
+    let before = now_ms.saturating_sub(KEPT_FOR_CLIENTS.as_millis() as u64);
     forget(store, PREFIX, |request: &Request| request.at_ms < before).await
 }
 
@@ -50,9 +47,9 @@ mod tests {
         store.commit(put(Transaction::default(), "a/b", &request(7))).await.unwrap();
         assert!(store.commit(put(Transaction::default(), "a/b", &request(8))).await.is_err());
         assert_eq!(find(&store, "a/b").await.unwrap(), Some(request(7)));
-        forget_old(&store, 5 + KEPT.as_millis() as u64).await.unwrap();
+        forget_old(&store, 5 + KEPT_FOR_CLIENTS.as_millis() as u64).await.unwrap();
         assert!(find(&store, "a/b").await.unwrap().is_some());
-        forget_old(&store, 6 + KEPT.as_millis() as u64).await.unwrap();
+        forget_old(&store, 6 + KEPT_FOR_CLIENTS.as_millis() as u64).await.unwrap();
         assert_eq!(find(&store, "a/b").await.unwrap(), None);
     }
 }

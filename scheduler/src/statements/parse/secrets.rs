@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use windlass_engine::connector::{Registry, masked_options};
 
 const USAGE: &str = "write CREATE SECRET name OPTIONS (key 'value', key 'value')";
@@ -45,8 +46,12 @@ pub(super) fn masked(state: &SessionState, sql: &str) -> String {
     if !sql.to_ascii_lowercase().contains("options") {
         return sql.to_string();
     }
-    let connectors = Registry::of(state.config());
-    masked_options(sql, |option| is_store_secret(option) || connectors.is_secret_anywhere(option))
+    without_secrets(&Registry::of(state.config()), sql)
+}
+
+/// The text with stars in place of what options that are secrets have.
+fn without_secrets(connectors: &Registry, text: &str) -> String {
+    masked_options(text, |option| is_store_secret(option) || connectors.is_secret_anywhere(option))
 }
 
 /// Whether a text may contain a CREATE SECRET. Such a text is not shown.
@@ -164,8 +169,13 @@ pub(in crate::statements) fn are_in(connectors: &Registry, text: &str) -> bool {
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, text).tokenize() else {
         return has_password(text) || may_be_in(text);
     };
-    let is_secret = |option: &str| is_store_secret(option) || connectors.is_secret_anywhere(option);
-    creates_secret(text) || tokens.iter().any(shows_credentials) || masked_options(text, is_secret) != text
+    creates_secret(text) || tokens.iter().any(shows_credentials) || without_secrets(connectors, text) != text
+}
+
+/// Where the password stands in the authority of a URL, `user:password@host`.
+fn password_in(authority: &str) -> Option<Range<usize>> {
+    let at = authority.rfind('@')?;
+    Some(authority[..at].find(':')? + 1..at)
 }
 
 /// The text with a star for each letter of a password in a URL.
@@ -175,11 +185,10 @@ fn without_passwords(text: &str) -> String {
         shown.push_str(before);
         shown.push_str("://");
         let end = after.find(|c: char| matches!(c, '/' | '?' | '#' | '\'') || c.is_whitespace()).unwrap_or(after.len());
-        let hidden = after[..end].rfind('@').and_then(|at| Some((after[..at].find(':')? + 1, at)));
-        let to = hidden.map_or(0, |(from, to)| {
-            shown.push_str(&after[..from]);
-            shown.extend(after[from..to].chars().map(|_| '*'));
-            to
+        let to = password_in(&after[..end]).map_or(0, |Range { start, end }| {
+            shown.push_str(&after[..start]);
+            shown.extend(after[start..end].chars().map(|_| '*'));
+            end
         });
         rest = &after[to..];
     }
@@ -191,10 +200,7 @@ fn has_password(text: &str) -> bool {
     let in_url = text.split("://").skip(1).any(|rest| {
         let authority =
             rest.split(|c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace()).next().unwrap_or_default();
-        authority
-            .rsplit_once('@')
-            .and_then(|(user, _)| user.split_once(':'))
-            .is_some_and(|(_, password)| !password.is_empty())
+        password_in(authority).is_some_and(|password| !password.is_empty())
     });
     let lower = text.to_lowercase();
     let is_place = lower.contains("://") || lower.contains("host=") || lower.contains("host =");
