@@ -4,6 +4,7 @@ which is answered by a line:
 
     archive PREFIX CLASS    the objects of "lake" are archived, and how many these are is the answer
     classes PREFIX          the storage classes of the objects of "lake" are the answer, each once
+    sizes PREFIX            the bytes of the objects of "lake" are the answer, as JSON by key
     slow N                  restored objects can be read after they were looked at N times
     uploads                 how many uploads of "lake" are not completed is the answer
     objects PREFIX          how many objects of "lake" there are is the answer
@@ -119,6 +120,9 @@ for line in sys.stdin:
         case ["classes", prefix]:
             objects = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
             print(" ".join(sorted({found["StorageClass"] for found in objects})), flush=True)
+        case ["sizes", prefix]:
+            objects = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
+            print(json.dumps({found["Key"]: found["Size"] for found in objects}), flush=True)
         case ["uploads"]:
             print(len(client.list_multipart_uploads(Bucket="lake").get("Uploads", [])), flush=True)
         case ["objects", prefix]:

@@ -299,7 +299,7 @@ async fn files_of_one_name_size_and_time_are_told_apart() {
 /// A manifest names the files of one COPY, wherever they are.
 #[tokio::test(flavor = "multi_thread")]
 async fn copy_writes_a_manifest() {
-    let server = Server::start();
+    let mut server = Server::start();
     let cluster = server.cluster();
     let sql = |statements: &[&str]| cluster.sql(statements);
     let local = tempfile::tempdir().expect("there is room");
@@ -323,6 +323,18 @@ async fn copy_writes_a_manifest() {
         let urls: Vec<&str> =
             entries.split("url: ").skip(1).map(|entry| entry.split(',').next().unwrap_or_default()).collect();
         assert!(urls.len() >= 3 && urls.iter().all(|url| url.ends_with(".parquet")), "{urls:?}");
+        // It has the bytes of each file, also of one whose upload was not complete when the manifest was written.
+        let each = "select e['url'] as url, e['meta']['content_length'] as bytes from (select unnest(entries) as e from manifest)";
+        let said = sql(&[each]).unwrap();
+        let in_bucket: serde_json::Value = serde_json::from_str(&server.ask("sizes un")).expect("it is JSON");
+        for (url, bytes) in said.lines().skip(1).filter_map(|line| line.rsplit_once(',')) {
+            let size = match url.strip_prefix("s3://lake/") {
+                Some(key) => in_bucket[key].as_u64(),
+                None if url.starts_with("wfs:") => continue,
+                None => std::fs::metadata(url.trim_start_matches("file://")).ok().map(|file| file.len()),
+            };
+            assert_eq!(Some(bytes), size.map(|size| size.to_string()).as_deref(), "{url}");
+        }
         // The files are those of the second COPY, and each can be read by its name.
         let rows: u32 = urls
             .iter()
