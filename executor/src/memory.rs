@@ -304,12 +304,15 @@ impl fmt::Display for GroupPool {
     }
 }
 
-/// Resident memory of this process in bytes; 0 where the system does not tell.
+/// Resident memory of this process in bytes, without pages of files: the system drops those when it needs room, and how many of the program's own pages are
+/// resident depends on who has read them. 0 where the system does not tell.
 pub(crate) fn resident_bytes() -> u64 {
     // Pages have 4 KiB on every release target that has /proc.
     const PAGE: u64 = 4 << 10;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
+    let mut pages = statm.split_whitespace().map(|pages| pages.parse::<u64>().unwrap_or(0));
+    let (resident, of_files) = (pages.nth(1).unwrap_or(0), pages.next().unwrap_or(0));
+    resident.saturating_sub(of_files) * PAGE
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ async fn metrics(State(services): State<Services>, Extension(by): Who) -> Respon
     each("windlass_executor_running_tasks", "Attempts that hold a slot.", &|e| f64::from(e.running));
     each("windlass_executor_memory_bytes", "Limit of the memory pool.", &|e| e.memory_bytes as f64);
     each("windlass_executor_memory_used_bytes", "Reserved in the memory pool.", &|e| e.memory_used_bytes as f64);
-    each("windlass_executor_memory_resident_bytes", "Resident memory of the process.", &|e| {
+    each("windlass_executor_memory_resident_bytes", "Resident memory of the process without pages of files.", &|e| {
         e.memory_resident_bytes as f64
     });
     each("windlass_executor_exchange_memory_bytes", "Map outputs in memory.", &|e| e.exchange_memory_bytes as f64);

@@ -372,7 +372,7 @@ fn sessions_and_outputs_outlive_their_primary() {
     let (long, behind) = (post(LONG), post("insert into t values (1)"));
     primary.restart("-KILL");
     server.until_served();
-    let lost = server.get(&format!("{session}/statements/{long}")).json();
+    let lost = server.get(&format!("{session}/statements/{long}?wait=60000")).json();
     assert_eq!((&lost["state"], &lost["output"]["ename"]), (&json!("error"), &json!("Lost")), "{lost}");
     let ended = server.get(&format!("{session}/statements/{behind}?wait=60000")).json();
     assert_eq!(ended["output"]["data"]["application/json"]["data"], json!([[1]]), "{ended}");

@@ -87,7 +87,7 @@ pub struct ExecutorView {
     pub memory_bytes: u64,
     /// Bytes reserved in the pool.
     pub memory_used_bytes: u64,
-    /// Resident memory of the process, bytes.
+    /// Resident memory of the process without pages of files, bytes.
     pub memory_resident_bytes: u64,
     /// Bytes of map outputs in memory. `exchange_disk_bytes` counts those in files.
     pub exchange_memory_bytes: u64,
