@@ -96,11 +96,12 @@ impl Answer {
     }
 }
 
-/// Maps dictionaries of text to text: columns in the names of folders are dictionaries to DataFusion, and plain text to Windlass.
+/// Maps all kinds of text to one: columns in the names of folders are dictionaries to DataFusion, and plain text to Windlass. Beside long text a dictionary
+/// becomes long text, and plain text does not.
 fn text_or(kind: &DataType) -> DataType {
     match kind {
         DataType::Dictionary(_, values) => text_or(values),
-        DataType::Utf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         other => other.clone(),
     }
 }

@@ -9,6 +9,7 @@
 //! * variances, covariances, correlations and regressions over frames: see [`super::frames`]. bit_and, bit_or, bool_and, bool_or and string_agg cannot
 //!   subtract, and DataFusion refuses them over moving frames.
 //! * bool_and is also called every, as in the SQL standard.
+//! * string_agg sorts its values itself, but asks for sorted input, so two of them with different orders are refused. Here it does not ask.
 
 use super::frames::States;
 use arrow::array::ArrayRef;
@@ -40,6 +41,8 @@ enum Otherwise {
     Frames,
     /// Frames, and 1 where all y are equal.
     Determination,
+    /// Frames, and any order of the input.
+    Texts,
     /// Repeated values do not matter, so DISTINCT changes nothing.
     FramesOfAny,
     /// The fractions 0 and 1 become the min and max of this file.
@@ -55,7 +58,7 @@ impl Otherwise {
             "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_pop" | "covar_samp" => Self::Frames,
             "regr_r2" => Self::Determination,
             "bit_and" | "bit_or" | "bool_and" | "bool_or" => Self::FramesOfAny,
-            "string_agg" => Self::Frames,
+            "string_agg" => Self::Texts,
             "percentile_cont" => Self::Percentile,
             name if name.starts_with("regr_") => Self::Frames,
             _ => return None,
@@ -155,9 +158,11 @@ impl AggregateUDFImpl for Instead {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match self.otherwise {
-            Otherwise::Frames | Otherwise::Correlation | Otherwise::Determination if !args.is_distinct => {
+            Otherwise::Frames | Otherwise::Texts | Otherwise::Correlation | Otherwise::Determination
+                if !args.is_distinct =>
+            {
                 let function = match self.otherwise {
-                    Otherwise::Frames => Arc::clone(&self.function),
+                    Otherwise::Frames | Otherwise::Texts => Arc::clone(&self.function),
                     otherwise => Instead::of(Arc::clone(&self.function), otherwise),
                 };
                 Ok(Box::new(States::of(&function, &args)))
@@ -226,7 +231,15 @@ impl AggregateUDFImpl for Instead {
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.function.order_sensitivity()
+        match self.otherwise {
+            Otherwise::Texts => AggregateOrderSensitivity::SoftRequirement,
+            _ => self.function.order_sensitivity(),
+        }
+    }
+
+    /// None of these functions relies on the order of its input.
+    fn with_beneficial_ordering(self: Arc<Self>, _: bool) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
     }
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {

@@ -9,6 +9,7 @@
 //! | `outer` | constants on the side of an outer join whose rows may be missing |
 //! | `cross_joins` | joins by `=` and by IS NOT DISTINCT FROM next to each other |
 //! | `equal` | conditions that equate an expression with a part of itself |
+//! | `sorts`, `nth_values` | orders that aggregates and operators need |
 //! | `names` | filters where two columns have the same name |
 //! | `arithmetic`, `sum` | results that do not fit their type |
 //! | `numbers` | decimals, and numbers of different types in one expression |
@@ -41,12 +42,14 @@ mod itself;
 pub(crate) mod key_columns;
 mod keys;
 mod names;
+mod nth_values;
 pub(crate) mod numbers;
 mod only_row;
 mod outer;
 pub(crate) mod ranges;
 mod repeat;
 mod sets;
+mod sorts;
 mod subqueries;
 mod subquery_order;
 mod sum;
@@ -69,6 +72,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         vec![Arc::new(subquery_order::OrderOfSubqueries), Arc::new(subqueries::Subqueries)];
     rules.extend(coercion_rules());
     // Needs known types.
+    rules.push(Arc::new(nth_values::NthValues));
     rules.push(Arc::new(texts::Patterns));
     rules.push(Arc::new(sets::CountedSets));
     rules.push(Arc::new(keys::ComparableKeys));
@@ -100,6 +104,8 @@ pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Syn
     rules.insert(0, Arc::new(equal::PartsGoFirst));
     rules.insert(0, Arc::new(outer::ConstantsEndAtOuterJoins));
     rules.insert(0, Arc::new(grouping::GroupingSetsAreUnordered));
+    let check = rules.iter().position(|rule| rule.name() == sorts::CHECK).unwrap_or(rules.len());
+    rules.insert(check, Arc::new(sorts::MissingSorts));
     rules
 }
 

@@ -15,6 +15,7 @@
 //! conditions ([`values`]), and the outer rows are joined with the result by these values. Subqueries that DataFusion answers rightly ([`trusted`]) are left
 //! to it, since its plan is cheaper. (T. Neumann and A. Kemper, 'Unnesting Arbitrary Queries', BTW 2015.)
 
+mod no_fewer;
 mod trusted;
 mod values;
 

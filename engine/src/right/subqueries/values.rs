@@ -1,6 +1,7 @@
 //! Evaluation of subqueries for all values of outer columns at once.
 
 use super::Names;
+use super::no_fewer::no_fewer;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{
     Column, ExprSchema, JoinConstraint, JoinType, NullEquality, Result, ScalarValue, not_impl_err,
@@ -79,8 +80,9 @@ impl<'a> Values<'a> {
         if columns.is_empty() {
             return Ok(Self { columns, rows: LogicalPlanBuilder::empty(true).build()?, names });
         }
+        let outer: Vec<Column> = columns.iter().map(|(of, _)| of.clone()).collect();
         let renamed = columns.iter().map(|(of, name)| Expr::Column(of.clone()).alias(&name.name));
-        let rows = LogicalPlanBuilder::from(no_fewer(rows)?).project(renamed)?.distinct()?.build()?;
+        let rows = LogicalPlanBuilder::from(no_fewer(rows, &outer)?).project(renamed)?.distinct()?.build()?;
         Ok(Self { columns, rows, names })
     }
 
@@ -403,38 +405,4 @@ fn of_no_rows(aggregate: &Expr, data_type: &arrow::datatypes::DataType) -> Resul
         Expr::AggregateFunction(AggregateFunction { func, .. }) => func.default_value(data_type),
         _ => ScalarValue::try_from(data_type),
     }
-}
-
-/// The rows of `plan`, and perhaps more, the same each time: extra values do no harm.
-///
-/// # Errors
-/// The rows may differ each time, as with random() or LIMIT.
-fn no_fewer(plan: &LogicalPlan) -> Result<LogicalPlan> {
-    Ok(match plan {
-        LogicalPlan::Limit(of) => no_fewer(&of.input)?,
-        LogicalPlan::Sort(of) => no_fewer(&of.input)?,
-        LogicalPlan::Distinct(Distinct::All(input)) => no_fewer(input)?,
-        LogicalPlan::Filter(of) if of.predicate.is_volatile() => no_fewer(&of.input)?,
-        LogicalPlan::Filter(of) => {
-            LogicalPlan::Filter(Filter::try_new(of.predicate.clone(), Arc::new(no_fewer(&of.input)?))?)
-        }
-        LogicalPlan::Projection(of) if !of.expr.iter().any(Expr::is_volatile) => {
-            LogicalPlan::Projection(Projection::try_new(of.expr.clone(), Arc::new(no_fewer(&of.input)?))?)
-        }
-        LogicalPlan::SubqueryAlias(of) => {
-            LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(no_fewer(&of.input)?), of.alias.clone())?)
-        }
-        plan => {
-            let varies = plan.exists(|node| {
-                let volatile = node.expressions().iter().any(Expr::is_volatile);
-                Ok(volatile || matches!(node, LogicalPlan::Limit(_)))
-            })?;
-            if varies {
-                return not_impl_err!(
-                    "a subquery that names columns of rows which may be others each time, as with random() or LIMIT: write them to a table first"
-                );
-            }
-            plan.clone()
-        }
-    })
 }
