@@ -62,6 +62,7 @@ pub async fn run(config: ExecutorConfig, shutdown: CancellationToken) -> Result<
     stop.cancel();
     // No new readers come, but present ones read to the end.
     let served = tokio::time::timeout(LAST_READERS, serving).await;
+    executor.node().config.connectors.settle().await;
     left.and(served.unwrap_or(Ok(())))
 }
 

@@ -9,8 +9,10 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
+use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -48,8 +50,9 @@ impl Answer {
 
         let batches = DataFrame::new(state, unlimited).collect().await?;
         let width = schema.fields().len();
+        let batches = sorted(&batches, width, &keys)?;
         let all = rows(&batches, 0..width)?;
-        let keys = rows(&batches, width..width + keys)?;
+        let keys = rows(&batches, width..width + keys.len())?;
         let starts = |&at: &usize| at == 0 || !keys[at - 1].matches(&keys[at]);
         let groups = (0..all.len()).filter(starts).collect();
         Ok(Self { schema, rows: all, groups, skip, fetch })
@@ -109,7 +112,8 @@ fn text_or(kind: &DataType) -> DataType {
 /// The parts of a query: its rows with their sort keys as more columns, and the range that the outermost LIMIT keeps.
 struct Shape {
     unlimited: LogicalPlan,
-    keys: usize,
+    /// The direction of each key.
+    keys: Vec<SortOptions>,
     skip: usize,
     fetch: usize,
 }
@@ -131,15 +135,29 @@ impl Shape {
             plan => (None, plan),
         };
         let LogicalPlan::Sort(ordering) = &sort else {
-            return Ok(Self { unlimited: sort, keys: 0, skip, fetch });
+            return Ok(Self { unlimited: sort, keys: Vec::new(), skip, fetch });
         };
         let selected = selected.unwrap_or_else(|| sort.schema().columns().into_iter().map(Expr::Column).collect());
         let key = |(at, key): (usize, &SortExpr)| key.expr.clone().alias(format!("__key{at}"));
         let keys: Vec<Expr> = ordering.expr.iter().enumerate().map(key).collect();
-        let count = keys.len();
+        let direction = |key: &SortExpr| SortOptions { descending: !key.asc, nulls_first: key.nulls_first };
+        let directions = ordering.expr.iter().map(direction).collect();
         let unlimited = LogicalPlanBuilder::from(sort.clone()).project(selected.into_iter().chain(keys))?.build()?;
-        Ok(Self { unlimited, keys: count, skip, fetch })
+        Ok(Self { unlimited, keys: directions, skip, fetch })
     }
+}
+
+/// The rows in the order of their keys, which follow `width` other columns. DataFusion leaves out sorts by columns that it takes for constant, as some on the
+/// side of an outer join are not.
+fn sorted(batches: &[RecordBatch], width: usize, keys: &[SortOptions]) -> Result<Vec<RecordBatch>> {
+    let (Some(first), false) = (batches.first(), keys.is_empty()) else { return Ok(batches.to_vec()) };
+    let all = concat_batches(&first.schema(), batches)?;
+    let key = |(at, options): (usize, &SortOptions)| SortColumn {
+        values: Arc::clone(all.column(width + at)),
+        options: Some(*options),
+    };
+    let keys: Vec<SortColumn> = keys.iter().enumerate().map(key).collect();
+    Ok(vec![take_record_batch(&all, &lexsort_to_indices(&keys, None)?)?])
 }
 
 fn bounds(limit: &Limit) -> Result<(usize, usize)> {

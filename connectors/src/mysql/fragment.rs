@@ -1,7 +1,8 @@
 //! Joins, groups and first rows that the server computes: a fragment as one query on one connection, which sees one state of all of its tables. An
 //! allow-list, as [`super::filter`] is one: texts are compared as bytes of UTF-8, and floating point numbers, times, bits and years not at all.
 //!
-//! The server computes a join only where groups or first rows are made of it: what it says of the size of joins is not to be relied on.
+//! The server computes a join only where groups or first rows are made of it: what it says of the size of joins is not to be relied on. A server without hash
+//! joins, such as MariaDB, compares each row with each where no index serves: there, each join must have one.
 
 use super::filter::{self, Columns};
 use super::relation::Relation;
@@ -17,7 +18,9 @@ use datafusion::common::{JoinType, Result};
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
-use windlass_engine::connector::{Fragment, FragmentOutput, FragmentRequest, FragmentTable, Part, Scan, SortKey};
+use windlass_engine::connector::{
+    ColumnId, Fragment, FragmentOutput, FragmentRequest, FragmentTable, Part, Scan, SortKey, Source,
+};
 
 /// Letters of a text that have no more than 1024 bytes.
 const SORTABLE: u32 = 256;
@@ -47,7 +50,12 @@ impl MysqlTable {
         let found: Vec<Found<'_>> = found.collect();
         let leaves = tables.iter().zip(&found);
         let leaves = leaves.map(|((table, _), found)| Leaf { table, columns: found, relation: Some(found.relation) });
-        let Some(query) = Leaves(leaves.collect()).query(fragment) else { return Ok(None) };
+        let query = {
+            let leaves = Leaves(leaves.collect());
+            let is_fast = connection.hashes_joins || leaves.have_indexes(&fragment.source);
+            is_fast.then(|| leaves.query(fragment)).flatten()
+        };
+        let Some(query) = query else { return Ok(None) };
         let guard = match mode(&self.spec) {
             Mode::None => None,
             Mode::Table => Some(Arc::new(Guard::marked(connection).await?)),
@@ -108,6 +116,30 @@ struct Column {
 }
 
 impl Leaves<'_> {
+    /// Whether an index of the table that is looked up serves each join.
+    fn have_indexes(&self, source: &Source) -> bool {
+        let Source::Join(join) = source else { return true };
+        let left = join.on.iter().any(|(left, _)| self.begins_index(left));
+        let right = join.on.iter().any(|(_, right)| self.begins_index(right));
+        let serves = match join.kind {
+            JoinType::Inner => left || right,
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => left,
+            _ => right,
+        };
+        serves && self.have_indexes(&join.left) && self.have_indexes(&join.right)
+    }
+
+    /// Whether an index begins with this column, which is not text: that is compared as bytes, for which there is no index.
+    fn begins_index(&self, id: &ColumnId) -> bool {
+        self.0.iter().any(|leaf| {
+            let at = leaf.table.columns.iter().find(|(of, _)| of == id).map(|(_, at)| *at);
+            let schema = leaf.table.table.schema();
+            let Some(field) = at.and_then(|at| schema.fields().get(at)) else { return false };
+            let column = leaf.relation.and_then(|relation| Some((relation, relation.column(field.name())?)));
+            !is_text(field.data_type()) && column.is_some_and(|(of, column)| of.indexed.contains(&column.name))
+        })
+    }
+
     fn query(&self, fragment: &Fragment) -> Option<Query> {
         let fragments::Text { select, wires, from, group_by, order_by, limit } = fragments::text(fragment, self)?;
         Some(Query { select, from, limit, wires, group_by, order_by, ..Query::default() })

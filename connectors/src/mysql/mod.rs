@@ -213,6 +213,10 @@ impl Connector for Mysql {
     fn decode_sink(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(MysqlSink::decode(encoded, self.killer.clone())?))
     }
+
+    async fn settle(&self) {
+        self.killer.settle().await;
+    }
 }
 
 fn check_numbers(spec: &TableSpec) -> Result<()> {

@@ -10,7 +10,7 @@ use super::types::ServerType;
 use super::wire::Connection;
 use mysql_async::Column;
 use mysql_async::consts::{ColumnFlags, ColumnType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The collation of bytes.
 const BINARY: u16 = 63;
@@ -53,6 +53,7 @@ pub(super) async fn described(connection: &mut Connection, query: &str) -> Resul
         is_transactional: true,
         is_view: true,
         key: None,
+        indexed: HashSet::new(),
         distinct: HashMap::new(),
         query: Some(query.to_string()),
     })

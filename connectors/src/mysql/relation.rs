@@ -4,7 +4,7 @@ use super::error::{MysqlError, Result};
 use super::query;
 use super::types::ServerType;
 use super::wire::{Connection, literal, quoted};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A table or view of a server.
 #[derive(Clone, Debug)]
@@ -20,7 +20,9 @@ pub(super) struct Relation {
     pub is_view: bool,
     /// The first column of the primary key.
     pub key: Option<String>,
-    /// About how many values differ in a column, for those that begin an index.
+    /// The columns that begin an index.
+    pub indexed: HashSet<String>,
+    /// About how many values differ in such a column.
     pub distinct: HashMap<String, u64>,
     /// The query whose rows it is, in place of a name.
     pub query: Option<String>,
@@ -114,7 +116,7 @@ impl Relation {
         let Some(columns) = columns_of(connection, &one).await?.remove(&place) else {
             return Err(MysqlError::Value(format!("the columns of {table} of MySQL are not shown to this user")));
         };
-        let (key, distinct) = indexed(connection, &database, &name).await?;
+        let Indexes { key, indexed, distinct } = Indexes::of(connection, &database, &name).await?;
         Ok(Some(Self {
             database,
             name,
@@ -124,6 +126,7 @@ impl Relation {
             is_transactional,
             is_view,
             key,
+            indexed,
             distinct,
             query: None,
         }))
@@ -144,32 +147,41 @@ impl Relation {
     }
 }
 
-/// The first column of the primary key of a table, and how many values differ in the first columns of its indexes.
-async fn indexed(
-    connection: &mut Connection,
-    database: &str,
-    name: &str,
-) -> Result<(Option<String>, HashMap<String, u64>)> {
-    let rows = connection
-        .rows(&format!(
-            "SELECT COLUMN_NAME, INDEX_NAME, CARDINALITY, SUB_PART FROM information_schema.STATISTICS \
-             WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND SEQ_IN_INDEX = 1",
-            literal(database),
-            literal(name)
-        ))
-        .await?;
-    let (mut key, mut distinct) = (None, HashMap::new());
-    for row in rows {
-        let [Some(column), index, counted, part] = <[_; 4]>::try_from(row).unwrap_or_default() else { continue };
-        if index.as_deref() == Some("PRIMARY") {
-            key = Some(column.clone());
+/// What a table's indexes say of the columns that they begin with.
+#[derive(Default)]
+struct Indexes {
+    key: Option<String>,
+    indexed: HashSet<String>,
+    distinct: HashMap<String, u64>,
+}
+
+impl Indexes {
+    async fn of(connection: &mut Connection, database: &str, name: &str) -> Result<Self> {
+        let rows = connection
+            .rows(&format!(
+                "SELECT COLUMN_NAME, INDEX_NAME, CARDINALITY, SUB_PART FROM information_schema.STATISTICS \
+                 WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND SEQ_IN_INDEX = 1",
+                literal(database),
+                literal(name)
+            ))
+            .await?;
+        let mut found = Self::default();
+        for row in rows {
+            let [Some(column), index, counted, part] = <[_; 4]>::try_from(row).unwrap_or_default() else { continue };
+            if index.as_deref() == Some("PRIMARY") {
+                found.key = Some(column.clone());
+            }
+            // The beginnings of texts differ less than the texts.
+            if part.is_some() {
+                continue;
+            }
+            found.indexed.insert(column.clone());
+            if let Some(counted) = counted.and_then(|counted| counted.parse::<u64>().ok()) {
+                found.distinct.insert(column, counted);
+            }
         }
-        // The beginnings of texts differ less than the texts.
-        if let (Some(counted), None) = (counted.and_then(|counted| counted.parse::<u64>().ok()), part) {
-            distinct.insert(column, counted);
-        }
+        Ok(found)
     }
-    Ok((key, distinct))
 }
 
 /// The columns of tables, in their order, by database and table.

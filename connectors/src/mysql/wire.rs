@@ -29,6 +29,8 @@ pub(super) struct Connection {
     conn: Option<Conn>,
     killer: Killer,
     pub is_mariadb: bool,
+    /// Whether it joins by a table of hashes where no index serves, rather than compare each row with each.
+    pub hashes_joins: bool,
     /// Whether it takes LOAD DATA LOCAL.
     pub takes_files: bool,
     /// Whether it tells names of tables apart by the case of their letters.
@@ -56,6 +58,12 @@ fn session(settings: &Settings, is_mariadb: bool) -> String {
     )
 }
 
+/// Whether a MySQL of this version has hash joins: since 8.0.18.
+fn hashes_joins(version: &str) -> bool {
+    let numbers: Vec<u32> = version.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
+    numbers.as_slice() >= [8, 0, 18].as_slice()
+}
+
 impl Connection {
     /// # Errors
     /// The server is not there, is not trusted, or does not let us in.
@@ -72,6 +80,7 @@ impl Connection {
             conn: Some(conn),
             killer: killer.clone(),
             is_mariadb: false,
+            hashes_joins: false,
             takes_files: false,
             has_case: true,
             is_busy: false,
@@ -80,6 +89,7 @@ impl Connection {
         let known = known.into_iter().next().unwrap_or_default();
         let text = |at: usize| known.get(at).and_then(Option::as_deref).unwrap_or_default();
         connection.is_mariadb = text(0).contains("MariaDB");
+        connection.hashes_joins = !connection.is_mariadb && hashes_joins(text(0));
         connection.takes_files = text(1) == "1";
         connection.has_case = text(2) == "0";
         let session = session(settings, connection.is_mariadb);
@@ -342,6 +352,12 @@ fn refused(settings: &Settings, error: Error) -> MysqlError {
 pub(super) struct Killer(Arc<Mutex<JoinSet<()>>>);
 
 impl Killer {
+    /// Waits until all of them were told, or have had their time.
+    pub async fn settle(&self) {
+        let mut requests = std::mem::take(&mut *self.0.lock());
+        while requests.join_next().await.is_some() {}
+    }
+
     fn kill(&self, settings: Arc<Settings>, session: u32) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut requests = self.0.lock();
@@ -389,6 +405,13 @@ pub(super) fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hash_joins_came_with_a_version() {
+        let with = ["8.0.18", "8.0.36-28", "8.4.0", "9.1.0-log"];
+        let without = ["8.0.17", "5.7.44-log", "8.0", ""];
+        assert!(with.into_iter().all(hashes_joins) && !without.into_iter().any(hashes_joins));
+    }
 
     #[test]
     fn names_and_texts_are_quoted() {

@@ -205,6 +205,10 @@ impl Connector for Postgres {
     fn decode_sink(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(PostgresSink::decode(encoded, self.canceller.clone())?))
     }
+
+    async fn settle(&self) {
+        self.canceller.settle().await;
+    }
 }
 
 fn check_numbers(spec: &TableSpec) -> Result<()> {

@@ -372,6 +372,12 @@ fn refused_login(settings: &Settings, heard: &Heard, error: &Error) -> PostgresE
 pub(crate) struct Canceller(Arc<Mutex<JoinSet<()>>>);
 
 impl Canceller {
+    /// Waits until all servers were told, or have had their time.
+    pub async fn settle(&self) {
+        let mut requests = std::mem::take(&mut *self.0.lock());
+        while requests.join_next().await.is_some() {}
+    }
+
     fn cancel(&self, settings: Arc<Settings>, token: CancelToken) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut requests = self.0.lock();

@@ -184,6 +184,10 @@ impl Connector for Redshift {
     fn decode_sink(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(RedshiftSink::decode(self.clone(), encoded)?))
     }
+
+    async fn settle(&self) {
+        self.canceller.settle().await;
+    }
 }
 
 impl Redshift {

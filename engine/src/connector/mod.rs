@@ -112,6 +112,9 @@ pub trait Connector: fmt::Debug + Send + Sync {
     fn decode_sink(&self, _: Encoded<'_>) -> Result<Arc<dyn Sink>> {
         not_impl_err!("tables stored as {} are only read", self.name())
     }
+
+    /// Waits until other systems were told to end what nobody waits for any more, or for some seconds. A process that ends calls it behind its last task.
+    async fn settle(&self) {}
 }
 
 /// The description from which a connector opens a table.

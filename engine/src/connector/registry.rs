@@ -91,6 +91,11 @@ impl Registry {
         self.connectors.get(name.to_ascii_uppercase().as_str())
     }
 
+    /// Waits until all other systems were told to end what nobody waits for any more: see [`Connector::settle`].
+    pub async fn settle(&self) {
+        futures::future::join_all(self.connectors.values().map(|connector| connector.settle())).await;
+    }
+
     /// The kind of text files of this name, in upper or lower case.
     pub fn format(&self, name: &str) -> Option<&Arc<dyn LineFormat>> {
         self.formats.get(name.to_ascii_uppercase().as_str())

@@ -92,7 +92,7 @@ pub(super) fn table(random: &mut Rng) -> String {
     let rows: Vec<String> = (0..400).map(|n| row(n, random)).collect();
     format!(
         "CREATE TABLE random (n int PRIMARY KEY, {}); INSERT INTO random VALUES {}; ALTER TABLE random ADD INDEX (v), ADD INDEX (s(5)), \
-         ADD INDEX (day), ADD INDEX (tz), ADD INDEX (u8)",
+         ADD INDEX (day), ADD INDEX (tz), ADD INDEX (u8), ADD INDEX (i4), ADD INDEX (i8), ADD INDEX (d), ADD INDEX (ts)",
         columns.join(", "),
         rows.join(", ")
     )

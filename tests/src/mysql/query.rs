@@ -136,3 +136,23 @@ async fn a_query_of_the_server_is_a_table() {
     }
     until(server, &format!("SELECT count(*) {SESSIONS}"), "0").await;
 }
+
+/// The server ends a query whose process was interrupted before the process ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_process_leaves_no_query() {
+    let server = &MariaDb::start();
+    scripted(server, "CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2)");
+    let query = format!("SELECT * FROM mysql_query('{}', 'SELECT n, SLEEP(100) AS s FROM t')", location(server));
+    let sleeps = format!("SELECT count(*) {SESSIONS} AND INFO LIKE '%SLEEP(100)%'");
+    for signal in ["-INT", "-TERM"] {
+        let mut command = crate::cluster::windlass(&["sql", "-e", &query]);
+        let mut process = command.stdout(std::process::Stdio::null()).spawn().expect("it starts");
+        until(server, &sleeps, "1").await;
+        let mut kill = std::process::Command::new("kill");
+        kill.args([signal, &process.id().to_string()]);
+        crate::cluster::succeed(kill);
+        let status = process.wait().expect("it ends");
+        assert!(!status.success(), "{signal}: {status}");
+        until(server, &sleeps, "0").await;
+    }
+}
