@@ -77,16 +77,44 @@ impl Mode {
 /// The rows have no such column.
 pub(crate) fn key(options: &Options, rows: &SchemaRef) -> Result<Vec<String>> {
     let Some(text) = options.text(KEY.name) else { return Ok(Vec::new()) };
-    let column = |name: &str| {
-        let name = name.trim();
-        let is_quoted = name.len() > 1 && name.starts_with('"') && name.ends_with('"');
-        let exact = if is_quoted { name[1..name.len() - 1].replace("\"\"", "\"") } else { name.to_lowercase() };
-        match rows.field_with_name(&exact).or_else(|_| rows.field_with_name(name)) {
+    let column = |Name { text, is_quoted }: Name| {
+        let folded = if is_quoted { text.clone() } else { text.to_lowercase() };
+        match rows.field_with_name(&folded).or_else(|_| rows.field_with_name(&text)) {
             Ok(field) => Ok(field.name().clone()),
-            Err(_) => plan_err!("the key has the column '{name}', which the rows do not have"),
+            Err(_) => plan_err!("the key has the column '{text}', which the rows do not have"),
         }
     };
-    text.split(',').map(column).collect()
+    names(text).into_iter().map(column).collect()
+}
+
+/// A column of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// Without its quotes.
+    pub text: String,
+    pub is_quoted: bool,
+}
+
+/// Names with commas between them, each of which may be quoted as in SQL.
+pub(crate) fn names(text: &str) -> Vec<Name> {
+    let mut parts = vec![String::new()];
+    let mut is_open = false;
+    for character in text.chars() {
+        is_open ^= character == '"';
+        match (parts.last_mut(), character) {
+            (Some(_), ',') if !is_open => parts.push(String::new()),
+            (Some(part), character) => part.push(character),
+            (None, _) => {}
+        }
+    }
+    let name = |part: String| {
+        let part = part.trim();
+        match part.strip_prefix('"').and_then(|part| part.strip_suffix('"')) {
+            Some(quoted) => Name { text: quoted.replace("\"\"", "\""), is_quoted: true },
+            None => Name { text: part.to_string(), is_quoted: false },
+        }
+    };
+    parts.into_iter().map(name).collect()
 }
 
 /// Returns the key of a load: `given`, or else `primary`, the primary key of `table`.
@@ -143,4 +171,17 @@ pub(crate) fn check_name(options: &Options, target: Target) -> Result<()> {
         return plan_err!("the option 'load' names one load, and a table may get many: it is for COPY … TO");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_have_commas_and_quotes() {
+        let name = |text: &str, is_quoted| Name { text: text.to_string(), is_quoted };
+        assert_eq!(names("a, B"), [name("a", false), name("B", false)]);
+        assert_eq!(names(r#" "a,b" ,"c""d""#), [name("a,b", true), name("c\"d", true)]);
+        assert_eq!(names(""), [name("", false)]);
+    }
 }

@@ -4,7 +4,7 @@ use super::fit::Column;
 use super::kinds::{Kind, Way};
 use super::relation::{LONGEST_NAME, Name};
 use super::warehouse::{literal, quoted};
-use crate::load::Mode;
+use crate::load::{Mode, names};
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Result, internal_datafusion_err, plan_datafusion_err, plan_err};
 use prost::Message;
@@ -105,16 +105,14 @@ pub(super) fn key(options: &Options, mode: Mode, columns: &[TargetColumn]) -> Re
             mode.word()
         );
     };
-    let column = |name: &str| {
-        let name = name.trim();
-        let bare = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
-        let lower = bare.replace("\"\"", "\"").to_lowercase();
+    let column = |name: crate::load::Name| {
+        let (text, lower) = (&name.text, name.text.to_lowercase());
         let found = columns.iter().find(|column| column.name.to_lowercase() == lower);
         found
             .map(|column| column.name.clone())
-            .ok_or_else(|| plan_datafusion_err!("the key has the column '{name}', which the rows do not have"))
+            .ok_or_else(|| plan_datafusion_err!("the key has the column '{text}', which the rows do not have"))
     };
-    text.split(',').map(column).collect()
+    names(text).into_iter().map(column).collect()
 }
 
 impl Target {

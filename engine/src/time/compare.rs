@@ -34,6 +34,13 @@ pub(super) fn concerns(expr: &Expr) -> bool {
     }
 }
 
+/// The time of day in which those of all units have a value.
+pub(super) const TIME_OF_DAY: DataType = DataType::Time64(TimeUnit::Nanosecond);
+
+pub(super) fn is_time_of_day(of: &DataType) -> bool {
+    matches!(of, DataType::Time32(_) | DataType::Time64(_))
+}
+
 /// Rewrites the root of `expr`; its children are already rewritten.
 pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
@@ -81,6 +88,9 @@ fn comparison(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Opt
     if is_span(&of_left) && is_written(right) || is_span(&of_right) && is_written(left) {
         let [left, right] = <[Expr; 2]>::try_from(of_one_type([left, right].into_iter(), schema)?).ok()?;
         return Some(binary(left, op, right));
+    }
+    if is_time_of_day(&of_left) && is_time_of_day(&of_right) {
+        return Some(binary(cast(left, TIME_OF_DAY), op, cast(right, TIME_OF_DAY)));
     }
     one_way((left, &of_left), op, (right, &of_right))
         .or_else(|| one_way((right, &of_right), swapped(op), (left, &of_left)))
@@ -257,7 +267,8 @@ fn bounds(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
             Expr::Between(Between::new(expr, between.negated, low, high))
         }));
     }
-    let is_time = types.iter().flatten().any(|data_type| matches!(data_type, DataType::Timestamp(..)));
+    let is_time = |of: &DataType| matches!(of, DataType::Timestamp(..)) || is_time_of_day(of);
+    let is_time = types.iter().flatten().any(is_time);
     if !is_time || types.iter().all(|data_type| *data_type == types[0]) || between.expr.is_volatile() {
         return Ok(None);
     }
@@ -292,27 +303,38 @@ fn members(list: &InList, schema: &DFSchema) -> Option<Expr> {
     Some(Expr::InList(InList::new(list.expr.clone(), members, list.negated)))
 }
 
-/// Rewrites IN with a subquery of times, where one side has nanoseconds.
+/// Rewrites IN with a subquery of times of another type.
 fn among(mut within: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Ok(of_time) = within.expr.get_type(schema) else { return Ok(Transformed::no(Expr::InSubquery(within))) };
-    let theirs = Arc::clone(within.subquery.subquery.schema());
-    let (relation, field) = theirs.qualified_field(0);
+    let schema = Arc::clone(within.subquery.subquery.schema());
+    let (relation, field) = schema.qualified_field(0);
     let column = Expr::Column(Column::new(relation.cloned(), field.name()));
-    if let Some(fine) = beside_nanoseconds(&within.expr, &of_time, field.data_type()) {
-        *within.expr = fine;
-    } else if let Some(fine) = beside_nanoseconds(&column, field.data_type(), &of_time) {
-        let named = fine.alias_qualified(relation.cloned(), field.name());
+    let (ours, theirs) =
+        (beside(&within.expr, &of_time, field.data_type()), beside(&column, field.data_type(), &of_time));
+    if ours.is_none() && theirs.is_none() {
+        return Ok(Transformed::no(Expr::InSubquery(within)));
+    }
+    if let Some(ours) = ours {
+        *within.expr = ours;
+    }
+    if let Some(theirs) = theirs {
+        let named = theirs.alias_qualified(relation.cloned(), field.name());
         let subquery = Projection::try_new(vec![named], Arc::clone(&within.subquery.subquery))?;
         within.subquery.subquery = Arc::new(LogicalPlan::Projection(subquery));
-    } else {
-        return Ok(Transformed::no(Expr::InSubquery(within)));
     }
     Ok(Transformed::yes(Expr::InSubquery(within)))
 }
 
-/// Casts a date or a coarser timestamp to nanoseconds, if the other side has nanoseconds.
-fn beside_nanoseconds(time: &Expr, of_time: &DataType, other: &DataType) -> Option<Expr> {
-    let DataType::Timestamp(TimeUnit::Nanosecond, zone) = other else { return None };
+/// Casts a time such that it can be compared with one of the type `other`. `None`: it can, or the other one is cast.
+fn beside(time: &Expr, of_time: &DataType, other: &DataType) -> Option<Expr> {
+    if is_time_of_day(of_time) && is_time_of_day(other) {
+        return (of_time != other).then(|| cast(time, TIME_OF_DAY));
+    }
+    let DataType::Timestamp(unit, zone) = other else { return None };
+    if *unit != TimeUnit::Nanosecond {
+        let is_date = matches!(of_time, DataType::Date32 | DataType::Date64);
+        return is_date.then(|| cast(time, other.clone()));
+    }
     match of_time {
         DataType::Date32 | DataType::Date64 => {
             Some(nanoseconds(cast(time, DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))))
@@ -390,9 +412,9 @@ fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
     let not_written: Vec<_> = not_written.collect();
     let (_, first) = not_written.first()?;
     let all = |is: fn(&DataType) -> bool| not_written.iter().all(|(_, of)| is(of));
-    if all(|of| matches!(of, DataType::Time32(_) | DataType::Time64(_))) {
+    if all(is_time_of_day) {
         let alike = not_written.iter().all(|(_, of)| of == first);
-        return Some(if alike { first.clone() } else { DataType::Time64(TimeUnit::Nanosecond) });
+        return Some(if alike { first.clone() } else { TIME_OF_DAY });
     }
     if all(|of| matches!(of, DataType::Interval(_) | DataType::Duration(_))) {
         let alike = not_written.len() == typed.len() && not_written.iter().all(|(_, of)| of == first);

@@ -119,10 +119,20 @@ pub fn beyond_nanoseconds(text: &str) -> Option<bool> {
     (nanos % 1_000 == 0).then(|| unit::in_unit(nanos, TimeUnit::Nanosecond).is_none())
 }
 
-/// The type in which a column holds all values of these types of dates and timestamps. `None`: they all have this type already, or some are neither.
+/// The type in which a column holds all values of these types of dates and timestamps, or of times of day. `None`: they all have this type already, or some
+/// are neither.
 pub(crate) fn meet(types: &[DataType]) -> Option<DataType> {
-    let meets = compare::common(types)?;
+    let meets = compare::common(types).or_else(|| time_of_day(types))?;
     types.iter().any(|of| *of != meets && *of != DataType::Null).then_some(meets)
+}
+
+/// The type in which times of day of different units can be compared. `None`: they are of one type, or some are no times of day.
+pub(crate) fn time_of_day(types: &[DataType]) -> Option<DataType> {
+    let mut times = types.iter().filter(|of| **of != DataType::Null);
+    let first = times.next()?;
+    let differ =
+        types.iter().all(|of| compare::is_time_of_day(of) || *of == DataType::Null) && times.any(|of| of != first);
+    differ.then_some(compare::TIME_OF_DAY)
 }
 
 /// Casts `expr` from type `from` to `to`. Where `to` does not reach all years, the error names a type that does.

@@ -216,3 +216,17 @@ fn files_are_loaded_from_the_command_line() {
     let wrong = copied(&[&file, "--into", &into, "--table", "made"]).expect_err("it has other columns");
     assert!(wrong.contains("id"), "{wrong}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_tables_and_keys_are_those_that_quotes_hold() {
+    let server = &Postgres::start();
+    scripted(server, r#"CREATE TABLE "we""ird" ("a,b" text PRIMARY KEY, n int)"#);
+    let session = embedded().await;
+    let catalog = format!("CREATE CATALOG c STORED AS POSTGRES LOCATION '{}'", location(server));
+    done(&session, &[&catalog, r#"COPY (SELECT 'x' AS "a,b", 1 AS n) INTO c.public."we""ird""#]).await;
+    let merge = |row: &str| format!(r#"COPY ({row}) INTO c.public."we""ird" OPTIONS (mode 'merge', key '"a,b"')"#);
+    done(&session, &[&merge(r#"SELECT 'x' AS "a,b", 2 AS n UNION ALL SELECT 'y', 3"#)]).await;
+    let merged = r#"SELECT "a,b", n FROM "we""ird" ORDER BY 1"#;
+    assert_eq!(scripted(server, merged), "x|2\ny|3");
+    refused(&session, &merge("SELECT 2 AS n"), &["column 'a,b'", "rows do not have"]).await;
+}

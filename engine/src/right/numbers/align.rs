@@ -31,7 +31,7 @@ pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) 
                 let (mut pair, mut types) = ([left, right], [left_type?, right_type?]);
                 changed |= literals::beside_decimals(&mut pair, &mut types);
                 let [left, right] = pair;
-                join.on.push(match digits::meet(&types) {
+                join.on.push(match digits::meet(&types).or_else(|| crate::time::time_of_day(&types)) {
                     Some(meets) => {
                         changed = true;
                         (as_type(left, &meets, ours)?, as_type(right, &meets, theirs)?)

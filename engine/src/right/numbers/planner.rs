@@ -15,7 +15,7 @@ use std::cmp::Ordering;
 /// Maximum nesting of operators whose types are computed: for a long product that takes a time that grows with the square of its length.
 const DEPTH: usize = 8;
 
-/// Plans products and quotients of intervals and numbers, products of more than 38 decimal places, `list || 0.5`, and texts written beside booleans, dates,
+/// Plans comparisons of times of day of different units, products and quotients of intervals and numbers, products of more than 38 decimal places, `list || 0.5`, and texts written beside booleans, dates,
 /// times and intervals.
 #[derive(Debug)]
 pub(crate) struct NumbersPlanner;
@@ -34,7 +34,7 @@ impl ExprPlanner for NumbersPlanner {
                 | BinaryOperator::Gt
                 | BinaryOperator::GtEq
         ) {
-            return Ok(PlannerResult::Original(beside_text(expr, schema)));
+            return Ok(PlannerResult::Original(of_one_unit(beside_text(expr, schema), schema)));
         }
         if matches!(expr.op, BinaryOperator::Plus | BinaryOperator::Minus) {
             return Ok(PlannerResult::Original(beside_text(of_literals(expr, schema), schema)));
@@ -73,6 +73,17 @@ impl ExprPlanner for NumbersPlanner {
         };
         Ok(PlannerResult::Planned(planned))
     }
+}
+
+/// Converts times of day of different units to one unit.
+fn of_one_unit(expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
+    if is_deep(&expr.left) || is_deep(&expr.right) {
+        return expr;
+    }
+    let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else { return expr };
+    let Some(to) = crate::time::time_of_day(&[left, right]) else { return expr };
+    let cast = |side: Expr| Expr::Cast(Cast::new(Box::new(side), to.clone()));
+    RawBinaryExpr { op: expr.op, left: cast(expr.left), right: cast(expr.right) }
 }
 
 /// Converts a text written beside a decimal to a decimal: DataFusion's planner refuses it in arithmetic.

@@ -144,7 +144,7 @@ pub(super) fn name_tables(tokens: &mut [TokenWithSpan]) {
         let into = at - 1;
         let first = at + tokens[at..].iter().take_while(|token| is_space(token)).count();
         let of_name = |token: &&TokenWithSpan| matches!(token.token, Token::Word(_) | Token::Period);
-        let name: String = tokens[first..].iter().take_while(of_name).map(|token| token.token.to_string()).collect();
+        let name: String = tokens[first..].iter().take_while(of_name).map(|token| written(&token.token)).collect();
         at = first + tokens[first..].iter().take_while(of_name).count();
         // The parser says what is missing.
         if at > first {
@@ -152,6 +152,14 @@ pub(super) fn name_tables(tokens: &mut [TokenWithSpan]) {
             tokens[first].token = Token::SingleQuotedString(format!("{TABLE}{name}"));
             tokens[first + 1..at].iter_mut().for_each(|token| token.token = Token::Whitespace(Whitespace::Space));
         }
+    }
+}
+
+/// A part of a name as it is written. The token itself forgets which quotes within it were doubled.
+fn written(token: &Token) -> String {
+    match token {
+        Token::Word(word) if word.quote_style.is_some() => format!("\"{}\"", word.value.replace('"', "\"\"")),
+        token => token.to_string(),
     }
 }
 
