@@ -56,7 +56,9 @@ fn union_inputs(mut union: Union) -> Result<Transformed<LogicalPlan>> {
     let meets: Vec<Option<DataType>> = (0..width)
         .map(|at| {
             let types = of_column(at);
-            let alike = || types.first().filter(|first| written && types.iter().all(|of| of == *first)).cloned();
+            // A text took the type of the others, or an input below got another type.
+            let is_known = |of: &DataType| !written && union.schema.field(at).data_type() == of;
+            let alike = || types.first().filter(|of| !is_known(of) && types.iter().all(|other| other == *of)).cloned();
             let numbers = digits::meet_in_column(&types).or_else(|| common(&types));
             numbers.or_else(|| crate::time::meet(&types)).or_else(alike)
         })
