@@ -142,6 +142,7 @@ fn job(id: u64, tasks: u32, wish: Wish) -> JobSpec {
         inputs,
         preferences: Vec::new(),
         row_limit: None,
+        once: false,
     };
     let mut scan = stage(scans, reducers, Vec::new());
     if wish != Wish::None {

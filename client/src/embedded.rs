@@ -93,6 +93,8 @@ impl Embedded {
         config.statements.connectors = options.connectors.clone();
         let mut executor = settings.executor(dir.join("executor")).map_err(ClientError::invalid)?;
         executor.connectors = options.connectors;
+        // Nobody reaches this cluster from outside.
+        executor.primaries.clear();
         executor.slots = options.slots.unwrap_or(executor.slots);
         executor.memory_bytes = options.memory.unwrap_or(executor.memory_bytes);
         let mut files = None;

@@ -168,6 +168,8 @@ pub enum JobError {
     TimedOut { limit: Duration },
     #[error("map output {output} was computed again {recomputes} times and still cannot be read: {failure}")]
     InputLost { output: AttemptId, recomputes: u32, failure: TaskFailure },
+    #[error("stage {} runs at most once, and how far it came is not known: {reason}", .stage.index)]
+    Once { stage: StageId, reason: String },
     #[error("task {} had to start again {retries} times, last because of this: {failure}", .attempt.task)]
     TooManyRetries { attempt: AttemptId, retries: u32, failure: TaskFailure },
 }

@@ -112,6 +112,9 @@ pub struct StageSpec {
     pub preferences: Vec<Preference>,
     /// Number of rows that suffices: once finished tasks have produced them, the other tasks need not run.
     pub row_limit: Option<u64>,
+    /// Whether each task may begin only once, because it does more than compute rows, as a user's program does. The job fails when such a task is lost, or its
+    /// output while it is needed.
+    pub once: bool,
 }
 
 /// An exchange that a stage reads.

@@ -387,6 +387,7 @@ fn stage_spec(words: &[&str]) -> StageSpec {
         inputs: option(words, "reads").map_or_else(Vec::new, |reads| list(reads, input)),
         preferences: (0..wishes).map(preference).collect(),
         row_limit: option(words, "limit").map(|n| n.parse().unwrap()),
+        once: words.contains(&"once"),
     }
 }
 

@@ -40,6 +40,12 @@ extensions_options! {
         pub priority: i32, default = 0
         /// Maximum milliseconds from the start of a statement's job to its end; then it fails. 0: no limit but the cluster's.
         pub statement_timeout_ms: u64, default = 0
+        /// Files that lie beside the programs of the session: URLs or paths with commas between them.
+        pub program_files: String, default = String::new()
+        /// Maximum bytes of memory of a program with all of its processes. 0: as many as its executor allows.
+        pub program_memory_bytes: usize, default = 0
+        /// Folder in which the output of the session's programs is kept, such as 'wfs:///logs/etl/'. Empty: only its end is returned.
+        pub program_log: String, default = String::new()
     }
 }
 

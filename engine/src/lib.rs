@@ -42,6 +42,7 @@ pub mod partitions;
 mod place;
 mod plan;
 mod planning;
+pub mod programs;
 pub mod remote;
 mod restrict;
 mod right;

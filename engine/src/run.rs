@@ -8,6 +8,7 @@ use crate::failure::classify;
 use crate::held::held_whole;
 use crate::ops::range::{self, RunWriter, run_rows};
 use crate::ops::{InsertedExec, Stop, insert};
+use crate::programs::{Programs, ProgramsHere};
 use crate::restrict::{SkippedExec, restrict};
 use crate::room::Roomy;
 use crate::scan::prepare;
@@ -77,6 +78,12 @@ impl StagePlan {
     /// Scans of the cluster's own files count what they read.
     pub fn with_files(self, files: Arc<dyn CountedFiles>) -> Self {
         Self { files: Some(files), ..self }
+    }
+
+    /// Programs run here.
+    pub fn with_programs(mut self, programs: &Arc<dyn Programs>) -> Self {
+        self.config = with_programs(self.config, programs);
+        self
     }
 
     /// The object stores that the plan needs and that the environment alone cannot reach.
@@ -160,11 +167,16 @@ impl Planned {
         &self,
         runtime: Arc<RuntimeEnv>,
         files: Option<Arc<dyn CountedFiles>>,
+        programs: Option<Arc<dyn Programs>>,
         stage: StageId,
         attempts: &[(u32, u32)],
         inputs: TaskInputs,
     ) -> Result<Arc<StageInstance>, TaskFailure> {
         let Planned { plan, output, config } = self.clone();
+        let config = match &programs {
+            Some(programs) => with_programs(config, programs),
+            None => config,
+        };
         let scope = scope(stage, attempts);
         let config = config_of(config, &scope, inputs, &runtime);
         // Only decoding looks functions up.
@@ -180,6 +192,10 @@ impl Planned {
         ));
         StageInstance::of(Arc::clone(&plan), output, context, scope, attempts, files).map_err(|e| classify(&e))
     }
+}
+
+fn with_programs(config: SessionConfig, programs: &Arc<dyn Programs>) -> SessionConfig {
+    config.with_extension(Arc::new(ProgramsHere(Arc::clone(programs))))
 }
 
 fn scope(stage: StageId, attempts: &[(u32, u32)]) -> Arc<TaskScope> {

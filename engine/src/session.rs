@@ -9,6 +9,7 @@ use crate::constants::bounded;
 use crate::copy_files::CopyFilesFunction;
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
+use crate::programs::{RUN_PROGRAM, RunProgramFunction};
 use crate::right;
 use crate::right::estimates::NoFalseEstimates;
 use crate::right::instead::OurAggregates;
@@ -166,6 +167,7 @@ fn file_formats(connectors: &Registry) -> Vec<Arc<dyn FileFormatFactory>> {
 fn table_functions() -> Vec<Arc<TableFunction>> {
     let mut functions = crate::time::table_functions(SessionStateDefaults::default_table_functions());
     functions.push(Arc::new(TableFunction::new(COPY_FILES.to_string(), Arc::new(CopyFilesFunction))));
+    functions.push(Arc::new(TableFunction::new(RUN_PROGRAM.to_string(), Arc::new(RunProgramFunction))));
     functions
 }
 

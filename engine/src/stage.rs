@@ -49,6 +49,8 @@ pub struct PlannedStage {
     /// The parts of `wfs://` files that each task reads: empty, or one entry per task.
     pub splits: Vec<Vec<Split>>,
     pub row_limit: Option<u64>,
+    /// See [`crate::connector::Scan::runs_once`].
+    pub once: bool,
     /// The plan before encoding, for an executor of this process.
     pub planned: Option<Planned>,
 }
@@ -91,6 +93,19 @@ impl ClusterShape {
 }
 
 impl PlannedJob {
+    /// Whether a task of it may begin only once.
+    pub fn runs_once(&self) -> bool {
+        self.stages.iter().any(|stage| stage.once)
+    }
+
+    /// The job as it is run if it has a program: never a second time in another way, and beside full slots, since a program may wait for statements of its own.
+    pub(crate) fn for_programs(self) -> Self {
+        match self.runs_once() {
+            true => Self { holds_sides: false, light: self.stages.len() == 1, ..self },
+            false => self,
+        }
+    }
+
     /// The job as the scheduling machine sees it.
     pub fn spec(&self, id: JobId, terms: Terms) -> JobSpec {
         let stages = self
@@ -103,6 +118,7 @@ impl PlannedJob {
                 inputs: stage.inputs.clone(),
                 preferences: stage.preferences.clone(),
                 row_limit: stage.row_limit,
+                once: stage.once,
             })
             .collect();
         JobSpec { id, stages, terms, light: self.light, statement: None, earlier: None }

@@ -481,7 +481,7 @@ async fn a_plan_is_handed_over_once() {
     let inputs =
         TaskInputs { job: JobId(1), stages: Vec::new(), source: Arc::new(StoreSource(Arc::clone(&fixture.store))) };
     let runtime = Arc::clone(state.runtime_env());
-    let instance = planned.instantiate(Arc::clone(&runtime), None, stage, &[(0, 0)], inputs).unwrap();
+    let instance = planned.instantiate(Arc::clone(&runtime), None, None, stage, &[(0, 0)], inputs).unwrap();
     let first = instance.run(0, &fixture.store).await.unwrap().inline_result.unwrap();
     let again = run_job(&job, &fixture.store, &runtime, 1).await;
     let expected = windlass.sql(sql).await.unwrap().collect().await.unwrap();

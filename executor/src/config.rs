@@ -3,7 +3,7 @@
 use crate::blocks::BlockConfig;
 use crate::container::{self, Group};
 use serde::{Deserialize, Serialize};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use windlass_core::event;
@@ -56,6 +56,15 @@ section! {
         join_timeout: Span = Span(ExecutorConfig::default().join_timeout);
         /// Time that running tasks, and outputs that others still need, have after SIGTERM.
         leave_timeout: Span = Span(ExecutorConfig::default().leave_timeout);
+        /// Whether programs of users run here: "yes", "no", or "auto", where only this machine reaches the executor and its primary. Programs are
+        /// anybody's code, which runs with the rights of the executor.
+        programs: Allowed = Allowed::Auto;
+        /// The Python that runs them.
+        python: String = ExecutorConfig::default().python;
+        /// Memory that one program may hold with all of its processes. "auto": as much as tasks have.
+        program_memory: Auto<ByteSize> = Auto::Auto;
+        /// Bytes that one program may write into its folder, which is in dir.
+        program_disk: ByteSize = ByteSize(ExecutorConfig::default().program_disk_bytes);
     }
 }
 
@@ -79,6 +88,15 @@ pub enum Role {
     Core,
     /// Only runs tasks.
     Task,
+}
+
+/// Whether programs of users run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Allowed {
+    Auto,
+    Yes,
+    No,
 }
 
 /// Compression of data between stages.
@@ -137,6 +155,10 @@ impl Executor {
             advertise: text(&self.advertise),
             join_timeout: self.join_timeout.duration(),
             leave_timeout: self.leave_timeout.duration(),
+            programs: self.programs,
+            python: self.python.clone(),
+            program_memory_bytes: given(self.program_memory),
+            program_disk_bytes: self.program_disk.bytes(),
             ..defaults
         })
     }
@@ -188,6 +210,14 @@ pub struct ExecutorConfig {
     pub leave_timeout: Duration,
     /// Kinds of tables beside files, equal to the primary's. Default: none.
     pub connectors: Registry,
+    /// Whether programs of users run here. Default: where only this machine reaches the executor and its primaries.
+    pub programs: Allowed,
+    /// The Python that runs them. Default python3, as PATH finds it.
+    pub python: String,
+    /// Maximum bytes of memory of one program. Default: `memory_bytes`.
+    pub program_memory_bytes: Option<u64>,
+    /// Maximum bytes that one program writes into its folder. Default 10 GiB.
+    pub program_disk_bytes: u64,
 }
 
 impl Default for ExecutorConfig {
@@ -215,6 +245,10 @@ impl Default for ExecutorConfig {
             join_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(60),
             connectors: Registry::default(),
+            programs: Allowed::Auto,
+            python: "python3".to_string(),
+            program_memory_bytes: None,
+            program_disk_bytes: 10 << 30,
         }
     }
 }
@@ -240,6 +274,24 @@ impl ExecutorConfig {
     pub(crate) fn exchange_memory(&self) -> u64 {
         let default = || (64 << 20) * u64::from(self.slots);
         self.exchange_memory_bytes.unwrap_or_else(|| default().min(self.memory_bytes / 10 * 3)).min(self.memory_bytes)
+    }
+
+    /// Whether programs may run, or why not.
+    pub(crate) fn allows_programs(&self) -> Result<(), String> {
+        let is_local = |primary: &String| {
+            let host = primary.rsplit("://").next().unwrap_or(primary);
+            let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+            host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        };
+        let is_alone = self.listen.ip().is_loopback() && self.primaries.iter().all(is_local);
+        match self.programs {
+            Allowed::Yes => Ok(()),
+            Allowed::Auto if is_alone => Ok(()),
+            Allowed::Auto => Err("programs run by default only where this machine alone reaches the executor and its primary: programs = \"yes\" in the \
+                 section executor allows them, to anybody who can send statements"
+                .to_string()),
+            Allowed::No => Err("programs are not allowed here (programs = \"no\" in the section executor)".to_string()),
+        }
     }
 
     /// Resident memory of the process, in bytes, above which load is shed.

@@ -26,6 +26,7 @@ mod flight;
 mod leader;
 mod memory;
 mod node;
+pub mod programs;
 mod runner;
 mod server;
 mod stages;
@@ -62,7 +63,7 @@ pub async fn run(config: ExecutorConfig, shutdown: CancellationToken) -> Result<
     stop.cancel();
     // No new readers come, but present ones read to the end.
     let served = tokio::time::timeout(LAST_READERS, serving).await;
-    executor.node().config.connectors.settle().await;
+    executor.settle().await;
     left.and(served.unwrap_or(Ok(())))
 }
 

@@ -5,6 +5,7 @@ use crate::config::ExecutorConfig;
 use crate::error::ExecutorError;
 use crate::leader::Leader;
 use crate::memory::{ExecutorMemory, resident_bytes};
+use crate::programs::Host;
 use crate::stages::{EngineStages, Stages};
 use bytes::Bytes;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -41,6 +42,7 @@ pub(crate) struct Node {
     pub keys: KeyRing,
     pub connections: Arc<Connections>,
     pub stages: Arc<dyn Stages>,
+    pub programs: Arc<Host>,
     handover: Handover,
     stores: Arc<StoreRegistry>,
     runtime_env: Arc<RuntimeEnv>,
@@ -101,12 +103,14 @@ impl Executor {
         let local = blocks.clone().map(|blocks| Arc::new(blocks) as Arc<dyn Local>);
         stores.set_wfs(Wfs::new(leader.clone(), Handle::current(), local));
         let handover = Handover::default();
+        let programs = Arc::new(Host::of(&config));
         let stages = Arc::new(EngineStages {
             runtime_env: runtime_env.clone(),
             store: store.clone(),
             object_stores: stores.clone(),
             handover: handover.clone(),
             connectors: config.connectors.clone(),
+            programs: programs.clone(),
         });
         let instance = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         let _lock = Arc::new(lock);
@@ -119,6 +123,7 @@ impl Executor {
             keys,
             connections,
             stages,
+            programs,
             handover,
             stores,
             runtime_env,
@@ -164,6 +169,11 @@ impl Executor {
     /// Runtime for CPU-bound work of this process.
     pub fn cpu(&self) -> &Handle {
         self.node.cpu()
+    }
+
+    /// Waits until what tasks have begun elsewhere has ended: queries of other systems, and programs.
+    pub(crate) async fn settle(&self) {
+        tokio::join!(self.node.config.connectors.settle(), self.node.programs.settle());
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

@@ -10,6 +10,7 @@ use windlass_core::failure::TaskFailure;
 use windlass_core::ids::StageId;
 use windlass_engine::connector::Registry;
 use windlass_engine::exchange::ExchangeStore;
+use windlass_engine::programs::Programs;
 use windlass_engine::stores::StoreConfig;
 use windlass_engine::{Handover, Planned, StageInstance, StagePlan, TaskInputs, TaskSummary};
 
@@ -58,6 +59,7 @@ pub(crate) struct EngineStages {
     /// Plans made by a primary of this process.
     pub handover: Handover,
     pub connectors: Registry,
+    pub programs: Arc<dyn Programs>,
 }
 
 struct EngineStage {
@@ -78,7 +80,7 @@ struct EngineInstance {
 impl Stages for EngineStages {
     fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure> {
         let plan = StagePlan::decode(bytes, self.runtime_env.clone(), &self.connectors)?;
-        let plan = plan.with_files(self.object_stores.clone());
+        let plan = plan.with_files(self.object_stores.clone()).with_programs(&self.programs);
         for StoreConfig { url, options } in plan.stores() {
             let internal =
                 |reason: String| TaskFailure::Internal { message: format!("the object store {url}: {reason}") };
@@ -102,12 +104,13 @@ impl Stage for EngineStage {
         inputs: TaskInputs,
         memory: Arc<GroupPool>,
     ) -> Result<Arc<dyn Instance>, TaskFailure> {
-        let EngineStages { runtime_env, store, object_stores, .. } = &self.stages;
+        let EngineStages { runtime_env, store, object_stores, programs, .. } = &self.stages;
         let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..runtime_env.as_ref().clone() });
         let instance = match &self.plan {
             Plan::Decoded(plan) => plan.instantiate_in(runtime, stage, attempts, inputs)?,
             Plan::AsPlanned(planned) => {
-                planned.instantiate(runtime, Some(object_stores.clone()), stage, attempts, inputs)?
+                let (files, programs) = (Some(object_stores.clone() as _), Some(Arc::clone(programs)));
+                planned.instantiate(runtime, files, programs, stage, attempts, inputs)?
             }
         };
         Ok(Arc::new(EngineInstance { instance, store: store.clone() }))

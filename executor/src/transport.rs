@@ -65,7 +65,7 @@ impl Executor {
         if let Some(blocks) = &self.node().blocks {
             blocks.stop();
         }
-        self.node().config.connectors.settle().await;
+        self.settle().await;
     }
 }
 

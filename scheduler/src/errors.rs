@@ -176,6 +176,7 @@ impl From<JobError> for QueryError {
             JobError::Busy { .. } | JobError::UserBusy { .. } => QueryError::Busy(error.to_string()),
             JobError::TimedOut { .. } => QueryError::TimedOut(error.to_string()),
             JobError::Invalid { reason } => QueryError::Invalid(reason),
+            JobError::Once { .. } => QueryError::Lost(error.to_string()),
             JobError::InputLost { .. } | JobError::TooManyRetries { .. } => QueryError::Internal(error.to_string()),
         }
     }

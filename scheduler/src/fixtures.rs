@@ -23,6 +23,7 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         preferences: vec![],
         splits: Vec::new(),
         row_limit: None,
+        once: false,
         planned: None,
     };
     let stages = tasks.iter().enumerate().map(stage).collect();

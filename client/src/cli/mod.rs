@@ -126,6 +126,9 @@ pub fn main() -> ExitCode {
 /// Runs the command line with more kinds of tables: for primaries and executors of this binary, and for embedded clusters.
 pub fn main_with(connectors: Registry) -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.command, Command::SuperviseProgram) {
+        return windlass_executor::programs::supervisor::run();
+    }
     match dispatch(arguments, &connectors) {
         _ if leaving::is_asked() => ExitCode::from(leaving::code() as u8),
         Ok(()) => ExitCode::SUCCESS,
@@ -159,6 +162,8 @@ fn dispatch(arguments: Arguments, connectors: &Registry) -> Outcome {
         Command::Cluster(command) => runtime()?.block_on(cluster::run(command, file)),
         Command::Demo(command) => sql::demo(command, embedding(config), &runtime()?),
         Command::Config => print(&Config::reference()),
+        // It was looked for before.
+        Command::SuperviseProgram => Ok(()),
         Command::Version => print(&format!("windlass {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }

@@ -39,8 +39,14 @@ impl Scheduler {
         if let Some((deadline, _)) = job.deadline {
             self.timers.set(deadline, Timer::TimeOut(id));
         }
+        #[cfg(test)]
+        {
+            job.runs_twice = self.config.defect == Some(Defect::RunTwice);
+        }
+        let mut begun = None;
         if let Some(earlier) = &spec.earlier {
             self.take_over(&mut job, earlier, output);
+            begun = job.begun_before();
         }
         if let Some(statement) = &spec.statement {
             self.saved_for.entry(statement.clone()).or_insert(id);
@@ -52,7 +58,10 @@ impl Scheduler {
         }
         self.jobs.insert(id, job);
         self.unsaved.insert(id);
-        self.sync_hunger(id);
+        match begun {
+            Some(error) => self.fail_job(id, error, output),
+            None => self.sync_hunger(id),
+        }
     }
 
     fn admit(&self, spec: &JobSpec) -> Result<(), JobError> {

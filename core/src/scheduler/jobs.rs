@@ -5,7 +5,7 @@
 
 use super::pending::Pending;
 use super::speculation::{Copy, Times};
-use crate::event::Fact;
+use crate::event::{Fact, JobError};
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
 use crate::job::{FinishedOutput, JobSpec, MapLocation, Read, StageSpec};
 use crate::time::Instant;
@@ -37,6 +37,9 @@ pub(super) struct Job {
     pub saved: bool,
     /// Time since which no executor could run it.
     pub stranded: Option<Instant>,
+    /// Whether tasks of a stage that runs once may begin again: only a planted defect says so.
+    #[cfg(test)]
+    pub runs_twice: bool,
 }
 
 #[derive(Debug)]
@@ -173,6 +176,8 @@ impl Job {
             unsaved: BTreeSet::new(),
             saved: false,
             stranded: None,
+            #[cfg(test)]
+            runs_twice: false,
         }
     }
 
@@ -363,7 +368,7 @@ impl Job {
     /// Reopens, finishes and readies stages until nothing changes any more.
     pub fn settle(&mut self, facts: &mut Vec<Fact>) {
         for stage in (0..self.stages.len() as u32).rev() {
-            if !self.stages[stage as usize].lost.is_empty() && self.needs(stage) {
+            if !self.stages[stage as usize].lost.is_empty() && self.needs(stage) && !self.is_once(stage) {
                 let spec = &self.spec.stages[stage as usize];
                 self.stages[stage as usize].reopen(spec, facts);
             }
@@ -388,6 +393,31 @@ impl Job {
                 self.runnable.remove(&(stage as u32));
             }
         }
+    }
+
+    /// Whether tasks of the stage begin only once.
+    fn is_once(&self, stage: u32) -> bool {
+        #[cfg(test)]
+        if self.runs_twice {
+            return false;
+        }
+        self.spec.stages[stage as usize].once
+    }
+
+    /// The reason why the job cannot go on under this leader: tasks of a stage that runs only once may have begun under an earlier one, and did not end.
+    pub fn begun_before(&self) -> Option<JobError> {
+        let unfinished = |stage: &u32| self.is_once(*stage) && !self.stages[*stage as usize].is_complete();
+        let stage = (0..self.stages.len() as u32).find(unfinished)?;
+        let reason = "another primary leads since it may have begun".to_string();
+        Some(JobError::Once { stage: self.id().stage(stage), reason })
+    }
+
+    /// The reason why the job must fail: needed outputs of a stage that runs only once are gone.
+    pub fn lost_for_good(&self) -> Option<JobError> {
+        let lost =
+            |stage: &u32| self.is_once(*stage) && !self.stages[*stage as usize].lost.is_empty() && self.needs(*stage);
+        let stage = (0..self.stages.len() as u32).find(lost)?;
+        Some(JobError::Once { stage: self.id().stage(stage), reason: "its output was lost".to_string() })
     }
 
     /// Locations of the inputs of a stage. Shared by all launches until an output moves.

@@ -189,7 +189,8 @@ impl Scheduler {
         let Some(executor) = self.executors.get(id) else { return };
         let running: Vec<_> = executor.running.iter().filter(|&(_, &wanted)| wanted).map(|(&a, _)| a).collect();
         let mut touched = BTreeMap::new();
-        for attempt in running {
+        // What runs once has until the executor leaves.
+        for attempt in running.into_iter().filter(|attempt| !self.is_once(attempt.stage())).collect::<Vec<_>>() {
             self.executors.unwant(id, attempt);
             self.orders.cancel(id, attempt);
             let error = self.retry_uncounted(attempt, TaskFailure::ExecutorLost { executor: id });

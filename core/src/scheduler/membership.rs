@@ -107,10 +107,14 @@ impl Scheduler {
     /// Puts the task of a wanted attempt back in the queue without blame. Returns the reason why its job fails, if the retries are too many.
     pub(super) fn retry_uncounted(&mut self, attempt: AttemptId, failure: TaskFailure) -> Option<JobError> {
         let limit = self.config.max_uncounted_retries;
+        let once = self.is_once(attempt.stage());
         let retries = self.requeue(attempt, |trouble| {
             trouble.uncounted += 1;
             trouble.uncounted
         })?;
+        if once {
+            return Some(JobError::Once { stage: attempt.stage(), reason: failure.to_string() });
+        }
         (retries > limit).then_some(JobError::TooManyRetries { attempt, retries: limit, failure })
     }
 }

@@ -6,7 +6,7 @@ use super::jobs::{TaskState, Trouble};
 use super::simulation::Defect;
 use crate::event::{Fact, JobError, Outcome, Output};
 use crate::failure::{Recovery, TaskFailure};
-use crate::ids::{AttemptId, ExecutorId, JobId};
+use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
 use crate::time::Instant;
 
 impl Scheduler {
@@ -98,6 +98,10 @@ impl Scheduler {
             self.blame(now, id, attempt, output);
         }
         let error = match failure.recovery() {
+            recovery if recovery != Recovery::FailJob && self.is_once(attempt.stage()) => {
+                self.requeue(attempt, |_| {});
+                Some(JobError::Once { stage: attempt.stage(), reason: failure.to_string() })
+            }
             Recovery::RetryAnywhere => self.retry_counted(attempt, failure, u32::MAX, |_| {}),
             Recovery::RetryElsewhere => self.retry_counted(attempt, failure, u32::MAX, |trouble| trouble.avoid(id)),
             Recovery::RetryWithLessConcurrency => {
@@ -188,10 +192,23 @@ impl Scheduler {
         Some(note(job.stages[stage as usize].trouble(attempt.task.partition)))
     }
 
+    /// Whether tasks of the stage begin only once.
+    pub(super) fn is_once(&self, stage: StageId) -> bool {
+        #[cfg(test)]
+        if self.config.defect == Some(Defect::RunTwice) {
+            return false;
+        }
+        let spec = self.jobs.get(&stage.job).and_then(|job| job.spec.stages.get(stage.index as usize));
+        spec.is_some_and(|stage| stage.once)
+    }
+
     /// Propagates a change through the stages of a job, and finishes the job when its result is complete.
     pub(super) fn settle(&mut self, id: JobId, output: &mut Output) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.settle(&mut output.facts);
+        if let Some(error) = job.lost_for_good() {
+            return self.fail_job(id, error, output);
+        }
         if !job.unsaved.is_empty() {
             self.unsaved.insert(id);
         }

@@ -46,6 +46,8 @@ pub(crate) enum Defect {
     LeakSaved,
     /// The store accepts writes of a former leader.
     TrustFormer,
+    /// A task that may begin only once begins again.
+    RunTwice,
     /// An executor keeps an output that arrives after it was told to stop fetching, and does not report it.
     KeepUnwanted,
 }
@@ -139,6 +141,7 @@ fn the_checker_notices_planted_defects() {
         (Defect::RepeatAttempts, "was launched twice"),
         (Defect::LeakSaved, "is still saved"),
         (Defect::TrustFormer, "under two leaders"),
+        (Defect::RunTwice, "begins again"),
         (Defect::KeepUnwanted, "still holds"),
     ]);
 }

@@ -87,7 +87,7 @@ impl SpeculationConfig {
 impl Scheduler {
     /// Looks for stragglers after a commit, once enough tasks of the stage are committed.
     pub(super) fn watch_stragglers(&mut self, now: Instant, id: StageId) {
-        let Some(config) = self.config.speculation else { return };
+        let Some(config) = self.config.speculation.filter(|_| !self.is_once(id)) else { return };
         let Some(stage) = self.jobs.get_mut(&id.job).and_then(|job| job.stages.get_mut(id.index as usize)) else {
             return;
         };

@@ -30,6 +30,11 @@ pub(crate) trait Leaf {
         false
     }
 
+    /// See [`super::Scan::runs_once`].
+    fn runs_once(&self) -> bool {
+        false
+    }
+
     /// URLs of the object stores that it reads or writes. Their options travel with the plan.
     fn stores(&self) -> Vec<String> {
         Vec::new()
@@ -105,6 +110,10 @@ impl Leaf for ScanExec {
 
     fn is_read_once(&self) -> bool {
         self.scan().is_read_once()
+    }
+
+    fn runs_once(&self) -> bool {
+        self.scan().runs_once()
     }
 
     fn stores(&self) -> Vec<String> {

@@ -249,6 +249,11 @@ pub trait Scan: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether reading a split does something, so that it may begin only once: the statement fails where another would read the split again.
+    fn runs_once(&self) -> bool {
+        false
+    }
+
     /// A value that must live while tasks read, such as the connection that holds a snapshot. On the primary. It is kept until the job and all attempts of
     /// its tasks have ended, then dropped. A job that is planned and not run drops it too.
     fn guard(&self) -> Option<ScanGuard> {

@@ -4,6 +4,7 @@ use super::copy_files::CopyFilesConnector;
 use super::file_sink::FilesConnector;
 use super::options::SECRET;
 use super::{Connector, OptionSpec, Options, TablePlace, TableSpec};
+use crate::programs::ProgramConnector;
 use crate::text_files::lines::LineFormat;
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::prelude::SessionConfig;
@@ -124,8 +125,8 @@ impl Registry {
 
     /// Like [`Registry::require`], also finds the engine's own connectors.
     pub(super) fn decoder(&self, name: &str) -> Result<&Arc<dyn Connector>> {
-        static OURS: LazyLock<[Arc<dyn Connector>; 2]> =
-            LazyLock::new(|| [Arc::new(CopyFilesConnector), Arc::new(FilesConnector)]);
+        static OURS: LazyLock<[Arc<dyn Connector>; 3]> =
+            LazyLock::new(|| [Arc::new(CopyFilesConnector), Arc::new(FilesConnector), Arc::new(ProgramConnector)]);
         match OURS.iter().find(|ours| ours.name() == name) {
             Some(ours) => Ok(ours),
             None => self.require(name),

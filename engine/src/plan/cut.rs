@@ -260,6 +260,7 @@ impl Cutter {
         self.guards.extend(guards_of(&plan)?);
         let display = displayable(plan.as_ref()).indent(false).to_string();
         let (preferences, splits) = (preferences(&plan, tasks), splits(&plan, tasks));
+        let once = plan.exists(|node| Ok(leaf(node).is_some_and(|leaf| leaf.runs_once())))?;
         self.stages.push(PlannedStage {
             hash: content_hash(&bytes),
             bytes: bytes.into(),
@@ -270,6 +271,7 @@ impl Cutter {
             preferences,
             splits,
             row_limit,
+            once,
             planned: Some(Planned { plan: Roomy::new(plan), output: Roomy::new(output), config: self.config.clone() }),
         });
         Ok(self.stages.len() as u32 - 1)

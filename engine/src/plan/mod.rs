@@ -71,13 +71,14 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
         let constant = light::is_constant(&plan).then(|| Arc::clone(&plan));
         let local = in_batches_for(local, &plan, constants);
         let job = Cutter::new(&local, &options, shape).whole(plan)?;
-        return Ok(PlannedJob { light, constant, holds_sides, ..job });
+        return Ok(PlannedJob { light, constant, holds_sides, ..job }.for_programs());
     }
     let distributed = distributed(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;
     let holds_sides = holds_sides(&plan) || holds_values(&plan);
     let distributed = in_batches_for(distributed, &plan, constants);
-    Ok(PlannedJob { holds_sides, ..Cutter::new(&distributed, &options, shape).stages(plan)? })
+    let job = Cutter::new(&distributed, &options, shape).stages(plan)?;
+    Ok(PlannedJob { holds_sides, ..job }.for_programs())
 }
 
 /// The same session, with fewer rows per batch if rows are wide.

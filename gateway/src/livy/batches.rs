@@ -85,7 +85,7 @@ async fn log(
     Path(id): Path<String>,
     Query(asked): Asked,
 ) -> Answer {
-    let view = services.batches.find(&by, &key(&id))?;
+    let view = services.batches.with_log(&by, &key(&id)).await?;
     Ok(Json(page_of_log(view.id, &view.log, &Parameters(asked))?).into_response())
 }
 

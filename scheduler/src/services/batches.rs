@@ -1,4 +1,4 @@
-//! Batches: scripts of SQL in files, which run as submissions and are known under numbers until they are deleted.
+//! Batches: scripts of SQL and programs in files, which run as submissions and are known under numbers until they are deleted.
 //!
 //! ```text
 //!   (created) ──stored──> starting ──submitted──> running ──> success, dead, killed ──(retention)──> forgotten
@@ -15,8 +15,8 @@ use crate::meta::keys::batches::{self as keys, Batch, End, How};
 use crate::meta::{MetaStore, Transaction};
 use crate::statements::Statements;
 use datafusion::execution::object_store::ObjectStoreRegistry;
-use futures::StreamExt;
-use object_store::ObjectStoreExt;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{GetResult, ObjectMeta, ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,11 +26,14 @@ use tokio_util::sync::CancellationToken;
 use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
 use windlass_engine::Place;
+use windlass_engine::programs::run_program_sql;
 
 /// Maximum batches that are known. The oldest that have ended make room.
 const MOST: usize = 10_000;
 /// Maximum bytes of a script.
 const SCRIPT_BYTES: usize = 1 << 20;
+/// Bytes of a program's output that its log shows. What was printed before stays in its files.
+const OUTPUT_BYTES: u64 = 4 << 20;
 /// Time that a batch stays known after its end.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 
@@ -121,11 +124,10 @@ impl Batches {
         created.await.unwrap_or_else(|error| Err(unavailable(error)))
     }
 
-    async fn create_whole(&self, by: &Principal, new: NewBatch) -> Result<BatchView, InteractiveError> {
+    async fn create_whole(&self, by: &Principal, mut new: NewBatch) -> Result<BatchView, InteractiveError> {
         let shared = &self.shared;
-        let (set, mut log) = options_of(&new.asked)?;
-        let sql = shared.script(&new.file).await?;
-        log.insert(0, format!("script {} of {} bytes", new.file, sql.len()));
+        let (uid, job) = shared.submissions.reserve();
+        let work = shared.work(&mut new, &uid).await?;
         let mut next = shared.next.lock().await;
         // A client that did not hear of its first request must not run the script twice.
         if let Some(name) = &new.asked.name
@@ -134,7 +136,7 @@ impl Batches {
             return Err(InteractiveError::Invalid(format!("Duplicate session name: {name}")));
         }
         shared.make_room().await?;
-        let (uid, job) = shared.submissions.reserve();
+        let Work { sql, parameters, options, log } = work;
         let batch = Batch {
             uid,
             job: job.0,
@@ -143,8 +145,8 @@ impl Batches {
             proxy_user: new.asked.proxy_user,
             file: new.file,
             sql,
-            args: new.args,
-            options: set.into_iter().collect(),
+            args: parameters,
+            options,
             submitted: false,
             end: None,
             log,
@@ -168,6 +170,15 @@ impl Batches {
     pub fn find(&self, _: &Principal, key: &Key) -> Result<BatchView, InteractiveError> {
         let live = self.shared.live(key)?;
         Ok(self.shared.view(&live))
+    }
+
+    /// Returns a batch with all of its log: for a program, also what it has printed.
+    pub async fn with_log(&self, _: &Principal, key: &Key) -> Result<BatchView, InteractiveError> {
+        let live = self.shared.live(key)?;
+        let batch = live.batch.lock().clone();
+        let mut view = self.shared.view(&live);
+        view.log.extend(self.shared.printed(&batch).await);
+        Ok(view)
     }
 
     /// Cancels a batch that has not ended, and forgets it.
@@ -194,17 +205,110 @@ impl Batches {
     }
 }
 
+/// What a batch submits.
+struct Work {
+    sql: String,
+    parameters: Vec<String>,
+    options: BTreeMap<String, String>,
+    log: Vec<String>,
+}
+
+/// Whether a file is a program, rather than a script.
+fn is_program(file: &str) -> bool {
+    file.to_lowercase().ends_with(".py")
+}
+
+/// The folder for what the program of a batch prints.
+fn output_of(uid: &str) -> String {
+    format!("wfs:///system/batches/{uid}/")
+}
+
 impl Shared {
+    async fn work(&self, new: &mut NewBatch, uid: &str) -> Result<Work, InteractiveError> {
+        if !is_program(&new.file) {
+            let (set, mut log) = options_of(&new.asked)?;
+            let sql = self.script(&new.file).await?;
+            log.insert(0, format!("script {} of {} bytes", new.file, sql.len()));
+            return Ok(Work { sql, parameters: new.args.clone(), options: set.into_iter().collect(), log });
+        }
+        // They mean something here.
+        let files = [std::mem::take(&mut new.asked.files), std::mem::take(&mut new.asked.py_files)].concat();
+        let (set, mut log) = options_of(&new.asked)?;
+        for file in files.iter().chain([&new.file]) {
+            self.opened(file).await?;
+        }
+        log.insert(0, format!("program {}", new.file));
+        let mut options: BTreeMap<String, String> = set.into_iter().collect();
+        options.insert("windlass.program_log".to_string(), output_of(uid));
+        options.insert("windlass.program_files".to_string(), files.join(","));
+        Ok(Work { sql: run_program_sql(&new.file, &new.args), parameters: Vec::new(), options, log })
+    }
+
+    /// Opens a file where statements read files.
+    async fn opened(&self, file: &str) -> Result<GetResult, InteractiveError> {
+        let invalid = |error: &dyn std::fmt::Display| InteractiveError::Invalid(format!("{file}: {error}"));
+        let place = Place::parse(file).map_err(|error| invalid(&error.strip_backtrace()))?;
+        let store = self.store(&place).map_err(|error| invalid(&error.strip_backtrace()))?;
+        store.get(place.path()).await.map_err(|error| invalid(&error))
+    }
+
+    fn store(&self, place: &Place) -> datafusion::common::Result<Arc<dyn ObjectStore>> {
+        self.statements.catalog().stores().get_store(place.store().as_ref())
+    }
+
+    /// The lines that the program of a batch has printed, without those that are long ago.
+    async fn printed(&self, batch: &Batch) -> Vec<String> {
+        if !is_program(&batch.file) {
+            return Vec::new();
+        }
+        match self.read_output(&output_of(&batch.uid)).await {
+            Ok(text) => text.lines().map(str::to_string).collect(),
+            Err(error) => vec![format!("what the program printed cannot be read: {error}")],
+        }
+    }
+
+    async fn read_output(&self, folder: &str) -> datafusion::common::Result<String> {
+        let place = Place::parse(folder)?;
+        let store = self.store(&place)?;
+        let mut files: Vec<ObjectMeta> = store.list(Some(place.path())).try_collect().await?;
+        files.sort_by(|a, b| b.location.cmp(&a.location));
+        let mut before = 0;
+        let newest = files.into_iter().take_while(|file| {
+            before += file.size;
+            before - file.size < OUTPUT_BYTES
+        });
+        let mut newest: Vec<ObjectMeta> = newest.collect();
+        newest.reverse();
+        let mut bytes = Vec::new();
+        for file in newest {
+            bytes.extend_from_slice(&store.get(&file.location).await?.bytes().await?);
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Removes what the program of a batch has printed.
+    async fn remove_output(&self, batch: &Batch) {
+        let remove = async {
+            let place = Place::parse(&output_of(&batch.uid))?;
+            let store = self.store(&place)?;
+            let files = store.list(Some(place.path())).map_ok(|file| file.location).boxed();
+            store.delete_stream(files).try_collect::<Vec<_>>().await?;
+            Ok::<_, datafusion::common::DataFusionError>(())
+        };
+        if is_program(&batch.file)
+            && let Err(error) = remove.await
+        {
+            tracing::warn!(batch = batch.uid, %error, "what a program printed stays in wfs:///system/batches");
+        }
+    }
+
     /// Reads a script where statements read files.
     async fn script(&self, file: &str) -> Result<String, InteractiveError> {
         let invalid = |error: &dyn std::fmt::Display| InteractiveError::Invalid(format!("{file}: {error}"));
-        let place = Place::parse(file).map_err(|error| invalid(&error.strip_backtrace()))?;
         if !file.to_lowercase().ends_with(".sql") {
-            return Err(invalid(&"this version runs scripts of SQL alone, whose names end in .sql"));
+            return Err(invalid(&"batches are scripts of SQL and programs of Python, whose names end in .sql and .py"));
         }
-        let stores = self.statements.catalog().stores();
-        let store = stores.get_store(place.store().as_ref()).map_err(|error| invalid(&error.strip_backtrace()))?;
-        let read = store.get(place.path()).await.map_err(|error| invalid(&error))?;
+        let read = self.opened(file).await?;
         let (mut chunks, mut bytes) = (read.into_stream(), Vec::new());
         while let Some(chunk) = chunks.next().await {
             bytes.extend_from_slice(&chunk.map_err(|error| invalid(&error))?);
@@ -320,6 +424,8 @@ impl Shared {
         self.store.commit(keys::delete(Transaction::default(), live.id)).await.map_err(unavailable)?;
         *is_forgotten = true;
         self.known.lock().remove(&live.id);
+        let batch = live.batch.lock().clone();
+        self.remove_output(&batch).await;
         Ok(())
     }
 

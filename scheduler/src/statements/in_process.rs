@@ -68,6 +68,7 @@ impl Runner for InProcess {
             preferences: vec![],
             splits: Vec::new(),
             row_limit: None,
+            once: false,
             planned: None,
         };
         let schema = physical.schema();

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 use windlass_core::job::{Retention, Terms};
-use windlass_engine::ClusterShape;
 use windlass_engine::stores::with_settings;
+use windlass_engine::{ClusterShape, PlannedJob};
 
 /// A statement with its environment. Each kind of statement adds its own methods: `ddl.rs`, `write.rs`, `settings.rs`, `explain.rs`.
 #[derive(Clone, Copy)]
@@ -109,6 +109,7 @@ impl StatementRun<'_> {
         if let Some(constant) = job.constant {
             return self.collect_here(constant).await;
         }
+        self.check_once(&job)?;
         let (schema, holds_sides) = (Arc::clone(&job.schema), job.holds_sides);
         let again = self.job_info();
         let job_info = JobInfo { begun, ..again.clone() };
@@ -121,6 +122,16 @@ impl StatementRun<'_> {
         };
         let job = Some(finished.job);
         Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None, running: None })
+    }
+
+    /// Refuses a job that may have begun under another primary, and must not begin twice.
+    pub(super) fn check_once(self, job: &PlannedJob) -> Result<(), QueryError> {
+        match self.info.delivery == Delivery::Again && job.runs_once() {
+            true => Err(QueryError::Lost(
+                "the statement runs a program, and another primary leads since the program may have begun: how far it came is not known".to_string(),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Returns what an earlier leader did for the statement, if it is sent again.

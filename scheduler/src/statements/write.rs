@@ -227,6 +227,7 @@ impl StatementRun<'_> {
             .plan(self.state, &plan, shape_of(&begun))
             .await
             .map_err(|e| explain(&e, self.sql))?;
+        self.check_once(&job)?;
         let second = self.job_info();
         let job_info = JobInfo { begun, ..second.clone() };
         // Input for a second job, which replaces one whose joins do not fit in memory.

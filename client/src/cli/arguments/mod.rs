@@ -58,6 +58,9 @@ pub enum Command {
     Cluster(Cluster),
     /// Print the reference configuration file.
     Config,
+    /// Run a program for an executor, which says what on standard input.
+    #[command(hide = true)]
+    SuperviseProgram,
     /// Print the version.
     Version,
 }

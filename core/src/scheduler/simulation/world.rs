@@ -4,7 +4,7 @@ use super::Defect;
 use super::checker::Checker;
 use crate::event::{Command, Event, ExecutorSpec, Launch, Outcome, Output, Persist, Reply, Role};
 use crate::failure::TaskFailure;
-use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
+use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId, TaskId};
 use crate::job::{
     Earlier, FinishedOutput, FinishedStage, JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers,
     Terms,
@@ -41,6 +41,8 @@ pub(super) struct World {
     renamed: BTreeMap<ExecutorId, ExecutorId>,
     /// Every attempt that an executor was told to run, under any leader.
     launched: BTreeSet<AttemptId>,
+    /// Tasks of stages that run once, which have begun somewhere.
+    begun_once: BTreeSet<TaskId>,
     /// Jobs whose end is in the metadata store.
     ended: BTreeSet<JobId>,
     /// Whether the former leader's next change is refused, so that it stops.
@@ -181,6 +183,7 @@ impl World {
             orphans: Vec::new(),
             renamed: BTreeMap::new(),
             launched: BTreeSet::new(),
+            begun_once: BTreeSet::new(),
             ended: BTreeSet::new(),
             ousted: false,
         }
@@ -582,6 +585,10 @@ impl World {
                     if !self.launched.insert(attempt) {
                         return Err(format!("{attempt} runs a second time"));
                     }
+                    let spec = self.specs.get(&stage.job).map(|spec| &spec.stages[stage.index as usize]);
+                    if spec.is_some_and(|stage| stage.once) && !self.begun_once.insert(attempt.task) {
+                        return Err(format!("{} may begin only once, and begins again", attempt.task));
+                    }
                 }
                 let is_light = self.specs.get(&stage.job).is_some_and(|spec| spec.light);
                 if node.running.len() > node.slots + usize::from(is_light) {
@@ -812,6 +819,7 @@ impl World {
                 inputs,
                 preferences: (0..wishes).map(|_| preference(&mut self.random)).collect(),
                 row_limit: if self.random.one_in(4) { Some(self.random.below(20)) } else { None },
+                once: self.random.one_in(10),
             });
         }
         let terms = Terms {

@@ -87,7 +87,8 @@ fn ignored_fields(asked: &Asked) -> Vec<&'static str> {
 
 fn why(name: &str) -> &'static str {
     match name {
-        "jars" | "pyFiles" | "files" | "archives" => "this version runs SQL alone",
+        "jars" | "archives" => "this version runs SQL and Python alone",
+        "pyFiles" | "files" => "programs of batches have files of their own, and statements name theirs",
         "spark.sql.shuffle.partitions" => {
             "a stage has a task for each slot of the cluster, see windlass.tasks_per_slot"
         }

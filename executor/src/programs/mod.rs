@@ -1,0 +1,277 @@
+//! Programs of users: processes that a task starts, limits and ends.
+//!
+//! ```text
+//!   task ──order──> supervisor ──> program and its children, in a folder of their own
+//!    │ ended, limit met, cancelled, this process dies: the supervisor ends all of them, then the folder goes
+//! ```
+//!
+//! Running programs is running anybody's code: see [`crate::ExecutorConfig::programs`].
+
+mod order;
+mod output;
+pub mod supervisor;
+
+use crate::config::ExecutorConfig;
+use async_trait::async_trait;
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::execution::TaskContext;
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
+use order::{Order, Verdict};
+use output::{Folder, Output};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::JoinSet;
+use windlass_core::failure::TaskFailure;
+use windlass_core::ids::JobId;
+use windlass_engine::Place;
+use windlass_engine::programs::{Ended, Program, Programs};
+
+/// The argument with which this project's binary becomes a supervisor.
+pub const SUPERVISOR: &str = "supervise-program";
+/// Maximum bytes that a program prints.
+const OUTPUT: u64 = 64 << 20;
+/// Letters of its output that an error shows.
+const SHOWN: usize = 2_000;
+
+/// Programs on this executor.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Whether they may run, or why not.
+    pub allowed: Result<(), String>,
+    /// The binary that becomes the supervisor.
+    pub binary: PathBuf,
+    pub python: String,
+    pub folder: PathBuf,
+    /// Maximum bytes of memory, and of files, of one program.
+    pub memory: u64,
+    pub disk: u64,
+    /// Where programs reach the cluster; absent in a process that nobody reaches.
+    pub url: Option<String>,
+    /// Supervisors that end their programs, and folders that go.
+    pub leaving: Mutex<JoinSet<()>>,
+}
+
+impl Host {
+    /// Removes the folders that an earlier process has left.
+    pub fn of(config: &ExecutorConfig) -> Self {
+        let host = Host {
+            allowed: config.allows_programs(),
+            binary: binary(),
+            python: config.python.clone(),
+            folder: std::path::absolute(config.dir.join("programs")).unwrap_or_else(|_| config.dir.join("programs")),
+            memory: config.program_memory_bytes.unwrap_or(config.memory_bytes),
+            disk: config.program_disk_bytes,
+            url: Some(config.primaries.join(",")).filter(|url| !url.is_empty()),
+            leaving: Mutex::default(),
+        };
+        match std::fs::remove_dir_all(&host.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %host.folder.display(), %error, "files of earlier programs stay");
+            }
+            _ => {}
+        }
+        host
+    }
+
+    /// Waits until programs that were let go have ended, and their folders are gone.
+    pub async fn settle(&self) {
+        let mut leaving = std::mem::take(&mut *self.leaving.lock());
+        while leaving.join_next().await.is_some() {}
+    }
+}
+
+/// A supervisor, whose program ends when this is dropped.
+struct Supervised<'a> {
+    host: &'a Host,
+    /// Absent: it was let go.
+    child: Option<Child>,
+    alive: Option<ChildStdin>,
+    folder: PathBuf,
+}
+
+impl Drop for Supervised<'_> {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        let (child, folder) = (self.child.take(), std::mem::take(&mut self.folder));
+        let gone = async move {
+            if let Some(mut child) = child {
+                let _ = child.wait().await;
+            }
+            if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
+                tracing::warn!(folder = %folder.display(), %error, "the folder of a program stays");
+            }
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let mut leaving = self.host.leaving.lock();
+        while leaving.try_join_next().is_some() {}
+        leaving.spawn_on(gone, &runtime);
+    }
+}
+
+#[async_trait]
+impl Programs for Host {
+    async fn run(&self, program: Program, job: JobId, context: Arc<TaskContext>) -> Result<Ended> {
+        if let Err(why) = &self.allowed {
+            return exec_err!("{}: {why}", program.file);
+        }
+        let folder = self.folder.join(uuid::Uuid::new_v4().to_string());
+        let local = |source: std::io::Error| exec_datafusion_err!("the folder of a program: {source}");
+        tokio::fs::create_dir_all(&folder).await.map_err(local)?;
+        let mut supervised = Supervised { host: self, child: None, alive: None, folder: folder.clone() };
+        let file = fetched(&program.file, &folder, &context).await?;
+        for more in &program.files {
+            fetched(more, &folder, &context).await?;
+        }
+        if file.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("py")) {
+            return exec_err!("{}: this version runs programs of Python alone, whose names end in .py", program.file);
+        }
+        let mut args = vec![file.display().to_string()];
+        args.extend(program.args.iter().cloned());
+        let memory = if program.memory == 0 { self.memory } else { program.memory.min(self.memory) };
+        let env = self.environment(&folder, job);
+        let order = Order { program: self.python.clone(), args, dir: folder, env, memory, disk: self.disk };
+        let begun = Instant::now();
+        let (verdict, output) = self.supervise(&mut supervised, &order, output_of(&program, &context)?).await?;
+        let ended = output.end();
+        let shown = || match ended.trim_end() {
+            "" => "; it printed nothing".to_string(),
+            text => format!("; its output ends:\n{}", last(text)),
+        };
+        let file = &program.file;
+        match verdict {
+            Verdict::Exited(0) => Ok(Ended { seconds: begun.elapsed().as_secs_f64(), output: ended }),
+            Verdict::Exited(code) => exec_err!("the program {file} ended with exit code {code}{}", shown()),
+            Verdict::Signalled(signal) => exec_err!("the program {file} was ended by signal {signal}{}", shown()),
+            Verdict::NotStarted(why) => exec_err!("the program {file} did not start: {why}"),
+            Verdict::Memory(held) => exec_err!(
+                "the program {file} was stopped: it held {held} bytes of memory, and {memory} are allowed (SET windlass.program_memory_bytes, and the \
+                 executor's program_memory){}",
+                shown()
+            ),
+            Verdict::Disk(written) => exec_err!(
+                "the program {file} was stopped: it had written {written} bytes, and the executor's program_disk allows {}{}",
+                self.disk,
+                shown()
+            ),
+            Verdict::Unwanted => Err(DataFusionError::External(Box::new(TaskFailure::Cancelled))),
+        }
+    }
+}
+
+impl Host {
+    /// Nothing of this process's own environment, in which there may be secrets, except where programs are found.
+    fn environment(&self, folder: &Path, job: JobId) -> BTreeMap<String, String> {
+        let folder = folder.display().to_string();
+        let mut env = BTreeMap::from([
+            ("HOME".to_string(), folder.clone()),
+            ("TMPDIR".to_string(), folder),
+            ("LANG".to_string(), "C.UTF-8".to_string()),
+            ("PYTHONUNBUFFERED".to_string(), "1".to_string()),
+            ("WINDLASS_JOB".to_string(), job.to_string()),
+        ]);
+        env.extend(std::env::var("PATH").ok().map(|path| ("PATH".to_string(), path)));
+        env.extend(self.url.clone().map(|url| ("WINDLASS_URL".to_string(), url)));
+        env
+    }
+
+    /// Runs a program to its end. Returns how it ended, and its output.
+    async fn supervise(
+        &self,
+        supervised: &mut Supervised<'_>,
+        order: &Order,
+        mut output: Output,
+    ) -> Result<(Verdict, Output)> {
+        let not_supervised = |what: &str, error: &dyn std::fmt::Display| {
+            exec_datafusion_err!("a program could not be supervised: {what}: {error}")
+        };
+        let mut command = Command::new(&self.binary);
+        command.arg(SUPERVISOR).env_clear().process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| not_supervised(&self.binary.display().to_string(), &error))?;
+        let (input, printed, verdict) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        supervised.child = Some(child);
+        let (Some(mut input), Some(mut printed), Some(mut verdict)) = (input, printed, verdict) else {
+            return Err(not_supervised("its pipes", &"there are none"));
+        };
+        let mut line = serde_json::to_string(order).map_err(|error| not_supervised("its order", &error))?;
+        line.push('\n');
+        input.write_all(line.as_bytes()).await.map_err(|error| not_supervised("its order", &error))?;
+        supervised.alive = Some(input);
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let due = output.due();
+            tokio::select! {
+                read = printed.read(&mut piece) => match read.map_err(|error| not_supervised("its output", &error))? {
+                    0 => break,
+                    bytes => output.add(&piece[..bytes]).await,
+                },
+                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                    output.write().await;
+                }
+            }
+            if output.bytes > OUTPUT {
+                output.write().await;
+                return exec_err!(
+                    "the program was stopped: it printed more than {OUTPUT} bytes; it may write to files instead. Its output ends:\n{}",
+                    last(&output.end())
+                );
+            }
+        }
+        output.write().await;
+        let mut said = String::new();
+        verdict.read_to_string(&mut said).await.map_err(|error| not_supervised("its end", &error))?;
+        let verdict = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
+        let verdict = verdict.ok_or_else(|| not_supervised("its end", &format_args!("it said {said:?}")))?;
+        Ok((verdict, output))
+    }
+}
+
+/// This project's binary: this process's own, or the one beside it, where another program embeds Windlass.
+fn binary() -> PathBuf {
+    const NAME: &str = "windlass";
+    let own = std::env::current_exe().unwrap_or_default();
+    if own.file_stem().is_some_and(|stem| stem == NAME) {
+        return own;
+    }
+    let folders = own.ancestors().skip(1).take(2).map(|folder| folder.join(NAME));
+    folders.into_iter().find(|binary| binary.is_file()).unwrap_or_else(|| PathBuf::from(NAME))
+}
+
+/// Copies a file into the folder.
+async fn fetched(file: &str, folder: &Path, context: &TaskContext) -> Result<PathBuf> {
+    let wrong = |error: &dyn std::fmt::Display| exec_datafusion_err!("{file}: {error}");
+    let place = Place::parse(file).map_err(|error| wrong(&error.strip_backtrace()))?;
+    let name = place.path().filename().ok_or_else(|| wrong(&"this names no file"))?.to_string();
+    let store = context.runtime_env().object_store(place.store())?;
+    let mut pieces = store.get(place.path()).await.map_err(|error| wrong(&error))?.into_stream();
+    let path = folder.join(name);
+    let mut copy = tokio::fs::File::create_new(&path).await.map_err(|error| wrong(&error))?;
+    while let Some(piece) = pieces.try_next().await.map_err(|error| wrong(&error))? {
+        copy.write_all(&piece).await.map_err(|error| wrong(&error))?;
+    }
+    copy.flush().await.map_err(|error| wrong(&error))?;
+    Ok(path)
+}
+
+fn output_of(program: &Program, context: &TaskContext) -> Result<Output> {
+    if program.log.is_empty() {
+        return Ok(Output::new(None));
+    }
+    let place = Place::parse(&program.log)?;
+    let store: Arc<dyn ObjectStore> = context.runtime_env().object_store(place.store())?;
+    Ok(Output::new(Some(Folder { store, path: place.path().clone() })))
+}
+
+/// The end of a text that an error shows.
+fn last(text: &str) -> &str {
+    let cut = text.len().saturating_sub(SHOWN);
+    let begin = (cut..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(cut);
+    &text[begin..]
+}
