@@ -60,6 +60,8 @@ mod paths;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod programs;
+#[cfg(test)]
 mod prompt;
 #[cfg(test)]
 mod python_package;

@@ -13,11 +13,18 @@ use crate::{Client, Session};
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use windlass_engine::programs::run_program_sql;
 
 /// Maximum pause between two polls of a job.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 pub async fn submit(command: Submit) -> Outcome {
+    if command.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("py")) {
+        return submit_program(command).await;
+    }
+    if !command.args.is_empty() {
+        return Err(Failure::Usage("arguments after '--' are for programs, whose names end in .py".to_owned()));
+    }
     let source = sql::read(&command.file)?;
     let name = command.name.unwrap_or_else(|| default_name(&source, &command.file));
     let text = source.text.clone();
@@ -26,6 +33,23 @@ pub async fn submit(command: Submit) -> Outcome {
     }
     let session = Client::connect_with_token(&command.url, command.token).await?;
     let job = session.submit(&text, &name, &command.set).await?;
+    super::print(&format!("{job}\n"))
+}
+
+/// Puts a program into the cluster's files, and submits it. Its output is kept beside it.
+async fn submit_program(command: Submit) -> Outcome {
+    let Some(name) = command.file.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+        return Err(Failure::Usage(format!("{} is no file", command.file.display())));
+    };
+    let session = Client::connect_with_token(&command.url, command.token).await?;
+    let folder = format!("/system/programs/{}", uuid::Uuid::new_v4());
+    let program = format!("{folder}/{name}");
+    super::fs::upload(&session, &command.file, &folder, &program).await?;
+    let mut set = command.set;
+    set.push(("windlass.program_log".to_owned(), format!("wfs://{folder}/output/")));
+    let statement = run_program_sql(&format!("wfs://{program}"), &command.args);
+    let job = session.submit(&statement, &command.name.unwrap_or(name), &set).await?;
+    eprintln!("what it prints is in wfs://{folder}/output/: windlass fs cat '{folder}/output/*'");
     super::print(&format!("{job}\n"))
 }
 

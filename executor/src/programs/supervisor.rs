@@ -55,7 +55,8 @@ fn supervise() -> io::Result<Verdict> {
             .map_err(io::Error::from)
     };
     bound(Resource::Core, 0)?;
-    bound(Resource::Fsize, order.disk)?;
+    // What is seen later than this would have filled the disk.
+    bound(Resource::Fsize, order.disk.saturating_mul(2))?;
     let Order { program, args, dir, env, memory, disk } = order;
     let printed = io::stdout().as_fd().try_clone_to_owned()?;
     let mut command = Command::new(&program);

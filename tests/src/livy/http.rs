@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 /// A server, by its host and port.
 #[derive(Clone)]
-pub(super) struct Server(String);
+pub(crate) struct Server(String);
 
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     head: String,
     pub body: String,

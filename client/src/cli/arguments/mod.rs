@@ -38,7 +38,7 @@ pub enum Command {
     Sql(Sql),
     /// Load a query or files into a database, or write them to files.
     Copy(Copy),
-    /// Submit a file of statements, which run without you, and print the id of the submission.
+    /// Submit a file of statements or a Python program, which run without you, and print the id of the submission.
     Submit(Submit),
     /// List, show and cancel jobs, and read their logs.
     Jobs(Jobs),
@@ -132,8 +132,11 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 pub struct Submit {
-    /// File of statements; '-' is standard input.
+    /// File of statements, or a program of Python, whose name ends in .py; '-' is statements from standard input.
     pub file: PathBuf,
+    /// Arguments of a program, after '--'.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    pub args: Vec<String>,
     #[arg(long, env = "WINDLASS_URL", value_name = "URL")]
     pub url: String,
     #[arg(long, env = "WINDLASS_TOKEN", value_name = "TOKEN", hide_env_values = true)]

@@ -5,7 +5,7 @@ mod paths;
 mod show;
 mod transfer;
 
-use super::arguments::{Fs, FsCommand, FsTarget};
+use super::arguments::{Fs, FsCommand, FsTarget, WriteTerms};
 use super::embedding::Embedding;
 use super::{Failure, Outcome, counted};
 use crate::config::units::{ByteSize, Span};
@@ -15,6 +15,7 @@ use distcp::Distcp;
 use futures::TryStreamExt;
 use paths::{Found, expand, parse};
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use windlass_connectors::wfs::{self, Wfs, WfsError};
@@ -53,6 +54,14 @@ pub fn run(command: Fs, embedding: Embedding<'_>, runtime: &Runtime) -> Outcome 
         let closed = session.close().await;
         outcome.and(closed.map_err(Failure::from))
     })
+}
+
+/// Copies a file of this machine into a new folder of the cluster.
+pub(super) async fn upload(session: &Session, local: &Path, folder: &str, to: &str) -> Outcome {
+    let files = session.files();
+    files.act(Ask::Mkdir(v1::MkdirRequest { path: folder.to_owned(), parents: true })).await?;
+    let terms = WriteTerms { replication: None, block_size: None };
+    transfer::put_one(&files, local, to, &terms).await
 }
 
 async fn open(target: FsTarget, embedding: Embedding<'_>) -> Result<Session, Failure> {

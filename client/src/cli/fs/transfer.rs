@@ -63,6 +63,13 @@ pub async fn put(files: &Wfs, paths: &[String], transfer: &Transfer, terms: &Wri
     .await
 }
 
+/// Copies a file that is not there yet, and says nothing.
+pub async fn put_one(files: &Wfs, local: &Path, to: &str, terms: &WriteTerms) -> Outcome {
+    let failed = |error: &std::io::Error| local_failed(&local.display().to_string(), error);
+    let mut local = tokio::fs::File::open(local).await.map_err(|error| failed(&error))?;
+    write(files, &mut local, to, false, terms, &ProgressBar::hidden()).await.map(drop)
+}
+
 /// Lists files below `local`, with their targets.
 fn local_files(local: &Path, to: &str, items: &mut Vec<Item>) -> Outcome {
     let failed = |e: &std::io::Error| local_failed(&local.display().to_string(), e);
