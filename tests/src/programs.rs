@@ -137,7 +137,7 @@ fn batches_run_programs() {
 fn a_program_is_ended_with_all_of_its_processes() {
     let config = tempfile::tempdir().expect("a folder can be made");
     let file = config.path().join("windlass.toml");
-    std::fs::write(&file, "[primary]\nexecutor_timeout = \"2s\"\n").expect("it is written");
+    std::fs::write(&file, "[primary]\nheartbeat = \"200ms\"\nexecutor_timeout = \"2s\"\n").expect("it is written");
     let tried = Tried::new(&[("WINDLASS_CONFIG", &file.display().to_string())]);
     let daemon = tried.file("daemon.py", DAEMON);
     // It ends by itself: what it left behind goes too.
