@@ -34,6 +34,8 @@ const MOST: usize = 10_000;
 const SCRIPT_BYTES: usize = 1 << 20;
 /// Bytes of a program's output that its log shows. What was printed before stays in its files.
 const OUTPUT_BYTES: u64 = 4 << 20;
+/// Time to read it in.
+const READ: Duration = Duration::from_secs(5);
 /// Time that a batch stays known after its end.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 
@@ -261,9 +263,10 @@ impl Shared {
         if !is_program(&batch.file) {
             return Vec::new();
         }
-        match self.read_output(&output_of(&batch.uid)).await {
-            Ok(text) => text.lines().map(str::to_string).collect(),
-            Err(error) => vec![format!("what the program printed cannot be read: {error}")],
+        match tokio::time::timeout(READ, self.read_output(&output_of(&batch.uid))).await {
+            Ok(Ok(text)) => text.lines().map(str::to_string).collect(),
+            Ok(Err(error)) => vec![format!("what the program printed cannot be read: {error}")],
+            Err(_) => vec!["what the program printed cannot be read now: executors with its replicas do not answer".to_string()],
         }
     }
 
