@@ -9,6 +9,14 @@
 //!   abandon    the write is forgotten, and every staging table of it dropped
 //! ```
 //!
+//! Rows of a table that the write creates, and that need no cast, are not moved: all attempts copy into one table, which gets the target's name.
+//!
+//! ```text
+//!   begin      CREATE TABLE windlass_WRITE_rows, and windlass_WRITE_parts, which has a row for each partition
+//!   attempt    one transaction: COPY into the former, a row in the latter. If another attempt of the partition was faster, it is rolled back
+//!   prepare    the sessions of attempts that nobody waits for are ended, and the table is renamed
+//! ```
+//!
 //! An attempt that nobody waits for can commit a staging table only while it holds the write's record, and the record changes only when nobody
 //! holds it: whoever publishes or abandons sees all staging tables that there will ever be.
 
@@ -149,6 +157,24 @@ impl Target {
     /// The table of rows that are set aside.
     pub fn aside(&self) -> String {
         format!("{}no", self.prefix())
+    }
+
+    /// Whether all attempts copy into the table that becomes the target.
+    fn is_direct(&self) -> Result<bool> {
+        let is_cast =
+            |(column, (_, wire)): (&TargetColumn, &(String, Wire))| staged_type(wire, &column.kind) != column.kind;
+        let any_cast = self.columns.iter().zip(&self.columns()?).any(is_cast);
+        Ok(self.is_new && !self.mode().has_key() && !self.is_lenient() && !any_cast)
+    }
+
+    /// That table, by its name.
+    fn becoming(&self) -> String {
+        format!("{}rows", self.prefix())
+    }
+
+    /// The table of the partitions whose rows are in it.
+    fn parts(&self) -> String {
+        self.in_schema(&format!("{}parts", self.prefix()))
     }
 
     /// `None`: a row that the target does not take fails the load.
@@ -347,7 +373,7 @@ impl PostgresSink {
         }
     }
 
-    /// Copies rows into a new staging table. Returns how many there were, and the lines of those that were set aside.
+    /// Copies rows into a staging table, which is new unless it becomes the target. Returns how many there were, and the lines of those that were set aside.
     async fn copy(
         &self,
         connection: &mut Connection,
@@ -357,8 +383,15 @@ impl PostgresSink {
         let refused = |error| self.of_target(staging, error);
         let (of, names) = (self.target.in_schema(staging), self.target.names());
         connection.execute("BEGIN").await?;
-        connection.execute(&self.target.staging(&of)?).await?;
-        connection.copy_in(&format!("COPY {of} ({names}) FROM STDIN (FORMAT binary, FREEZE)")).await?;
+        let frozen = match self.target.is_direct()? {
+            true => "",
+            false => {
+                connection.execute(&self.target.staging(&of)?).await?;
+                // Only a table of the same transaction can be.
+                ", FREEZE"
+            }
+        };
+        connection.copy_in(&format!("COPY {of} ({names}) FROM STDIN (FORMAT binary{frozen})")).await?;
         let mut encoder = Encoder::new(self.target.columns()?, self.target.fit());
         if self.target.is_lenient() {
             encoder = encoder.setting_aside(self.target.not_null());
@@ -408,7 +441,9 @@ impl PostgresSink {
             Some(_) => return Ok(None),
             None => return exec_err!("{} does not know of the load {}", target.loads(), target.write),
         }
-        if target.is_new {
+        if target.is_direct()? {
+            self.become_target(&mut connection, &staged).await?;
+        } else if target.is_new {
             connection.execute(&target.created()).await?;
         } else if target.mode() == Mode::Replace {
             // TRUNCATE would empty it for older snapshots too.
@@ -422,7 +457,8 @@ impl PostgresSink {
         let mut staged_and_refused = 0;
         let (names, moved) = (target.names(), target.moved()?);
         let mut selects = Vec::new();
-        for Staged { table, rows, .. } in &staged {
+        let apart = if target.is_direct()? { &[] } else { staged.as_slice() };
+        for Staged { table, rows, .. } in apart {
             let of = target.in_schema(table);
             // Somebody may have emptied it.
             let found = connection.execute(&format!("SELECT 1 FROM {of} LIMIT 1")).await?;
@@ -456,7 +492,7 @@ impl PostgresSink {
             }
         }
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        for Staged { table, .. } in &staged {
+        for Staged { table, .. } in apart {
             connection.execute(&format!("DROP TABLE {}", target.in_schema(table))).await?;
         }
         let rows = staged.iter().map(|staged| staged.rows).sum::<u64>() - staged_and_refused;
@@ -477,6 +513,76 @@ impl PostgresSink {
         }
     }
 
+    /// Gives the table of all rows the target's name, if the rows in it are those of these attempts.
+    async fn become_target(&self, connection: &mut Connection, staged: &[Staged]) -> Result<()> {
+        let target = &self.target;
+        let table = target.in_schema(&target.becoming());
+        self.end_attempts(connection).await?;
+        let found = connection.execute(&format!("SELECT attempt FROM {} ORDER BY 1", target.parts())).await?;
+        let found: Vec<String> = found.into_iter().flatten().flatten().collect();
+        let mut wanted: Vec<String> = staged.iter().map(|staged| staged.table.clone()).collect();
+        wanted.sort();
+        let is_empty = connection.execute(&format!("SELECT 1 FROM {table} LIMIT 1")).await?.is_empty();
+        if found != wanted || is_empty && staged.iter().any(|staged| staged.rows > 0) {
+            return exec_err!(
+                "the staged rows of {} are not those that were written: somebody has changed them; run the statement again",
+                target.qualified()
+            );
+        }
+        connection.execute(&format!("ALTER TABLE {table} RESET (autovacuum_enabled)")).await?;
+        connection.execute(&format!("ALTER TABLE {table} RENAME TO {}", quoted(&target.name))).await?;
+        connection.execute(&format!("DROP TABLE {}", target.parts())).await?;
+        Ok(())
+    }
+
+    /// Ends the sessions of attempts that nobody waits for: they hold the table that becomes the target, or is dropped.
+    async fn end_attempts(&self, connection: &mut Connection) -> Result<()> {
+        let end = format!(
+            "SELECT pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks l \
+             JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+             AND n.nspname = {} AND c.relname = {} AND l.mode = 'RowExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()",
+            literal(&self.target.schema),
+            literal(&self.target.becoming())
+        );
+        connection.execute(&end).await?;
+        Ok(())
+    }
+
+    /// Notes that the rows of a partition are there. Returns the attempt that has written them, and how many: this one, or a faster one.
+    async fn note(
+        &self,
+        connection: &mut Connection,
+        attempt: Attempt,
+        name: &str,
+        rows: u64,
+    ) -> Result<(String, u64)> {
+        let parts = self.target.parts();
+        let note = format!(
+            "INSERT INTO {parts} (partition, attempt, rows) VALUES ({}, {}, {rows})",
+            attempt.partition,
+            literal(name)
+        );
+        // Another attempt of the partition waits for the end of this transaction: it is not to wait for a process that is stopped.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout TO '10s'").await?;
+        match connection.execute(&note).await {
+            Err(error) if error.code() == Some("23505") => {
+                connection.execute("ROLLBACK").await?;
+                connection.execute("BEGIN").await?;
+                let sql = format!("SELECT attempt, rows::text FROM {parts} WHERE partition = {}", attempt.partition);
+                let found = connection.execute(&sql).await?.into_iter().next().unwrap_or_default();
+                let [Some(name), Some(rows)] = <[_; 2]>::try_from(found).unwrap_or_default() else {
+                    return exec_err!("the load {} has ended without this attempt", self.target.write);
+                };
+                Ok((name, rows.parse().unwrap_or(0)))
+            }
+            noted => {
+                noted?;
+                Ok((name.to_string(), rows))
+            }
+        }
+    }
+
     /// The staging tables of the write, and those beside them.
     pub async fn staged_tables(&self, connection: &mut Connection) -> Result<Vec<String>> {
         let sql = format!(
@@ -490,6 +596,9 @@ impl PostgresSink {
 
     /// Drops what staging tables there are of the write.
     async fn drop_staged(&self, connection: &mut Connection) -> Result<()> {
+        if self.target.is_direct()? {
+            self.end_attempts(connection).await?;
+        }
         for table in self.staged_tables(connection).await? {
             connection.execute(&format!("DROP TABLE IF EXISTS {}", self.target.in_schema(&table))).await?;
         }
@@ -534,13 +643,27 @@ impl Sink for PostgresSink {
             "INSERT INTO {loads} (write, target, state) VALUES ({write}, {target}, 'writing') ON CONFLICT DO NOTHING"
         );
         connection.execute(&insert).await?;
+        if self.target.is_direct()? {
+            connection.execute(&self.target.staging(&self.target.in_schema(&self.target.becoming()))?).await?;
+            let parts = self.target.parts();
+            let create = format!(
+                "CREATE TABLE {parts} (partition int PRIMARY KEY, attempt text NOT NULL, rows bigint NOT NULL)"
+            );
+            connection.execute(&create).await?;
+        }
         Ok(())
     }
 
     async fn write(&self, attempt: Attempt, rows: SendableRecordBatchStream, _: &Arc<TaskContext>) -> Result<Written> {
-        let staging = format!("{}{}", self.target.prefix(), attempt.to_string().replace('-', "_"));
+        let mut staging = format!("{}{}", self.target.prefix(), attempt.to_string().replace('-', "_"));
+        let is_direct = self.target.is_direct()?;
+        let becoming = self.target.becoming();
+        let table = if is_direct { &becoming } else { &staging };
         let mut connection = self.connection().await?;
-        let (rows, aside) = self.copy(&mut connection, &staging, rows).await?;
+        let (mut rows, aside) = self.copy(&mut connection, table, rows).await?;
+        if is_direct {
+            (staging, rows) = self.note(&mut connection, attempt, &staging, rows).await?;
+        }
         if !aside.is_empty() {
             aside::put(&mut connection, &self.target.in_schema(&format!("{staging}{BESIDE}")), &aside).await?;
         }

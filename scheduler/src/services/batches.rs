@@ -266,7 +266,9 @@ impl Shared {
         match tokio::time::timeout(READ, self.read_output(&output_of(&batch.uid))).await {
             Ok(Ok(text)) => text.lines().map(str::to_string).collect(),
             Ok(Err(error)) => vec![format!("what the program printed cannot be read: {error}")],
-            Err(_) => vec!["what the program printed cannot be read now: executors with its replicas do not answer".to_string()],
+            Err(_) => vec![
+                "what the program printed cannot be read now: executors with its replicas do not answer".to_string(),
+            ],
         }
     }
 
