@@ -281,3 +281,50 @@ async fn the_server_dies_while_a_load_is_committed() {
         until(&server, LEFT, "0").await;
     }
 }
+
+/// All attempts copy into one table, which gets the target's name: an executor or the primary dies at any step, and each row is there once or none is.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_dies_while_a_table_is_created_leaves_each_row_once() {
+    let server = &Postgres::start();
+    let source =
+        "CREATE TABLE source AS SELECT n, repeat('x', 200) AS pad FROM generate_series(1, 60000) n; ANALYZE source";
+    scripted(server, source);
+    let copy = format!(
+        "COPY (SELECT n, pad FROM source) TO '{}' STORED AS POSTGRES OPTIONS (table 'public.fresh')",
+        location(server)
+    );
+    for (step, begun) in ["COPY%FROM STDIN%", "COPY%TO STDOUT%", "INSERT INTO%_parts%"].into_iter().enumerate() {
+        let cluster = processes("3", &[]);
+        let session = cluster.session().await;
+        done(&session, &[STAGES, &create(server, "source", "source", "")]).await;
+        let seen = format!(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'windlass' AND query LIKE '{begun}'"
+        );
+        let (copied, ()) = tokio::join!(sql(&session, &copy), async {
+            let patience = std::time::Instant::now() + Duration::from_secs(5);
+            while scripted(server, &seen) != "t" && std::time::Instant::now() < patience {}
+            killed(cluster.executors[step]);
+        });
+        assert!(copied.as_ref().is_ok_and(|count| count.contains("60000")), "{begun}: {copied:?}");
+        let there = "SELECT count(*), count(DISTINCT n), sum(n), max(length(pad)) FROM fresh";
+        assert_eq!(scripted(server, there), "60000|60000|1800030000|200", "{begun}");
+        until(server, LEFT, "0").await;
+        scripted(server, "DROP TABLE fresh");
+    }
+    scripted(server, "TRUNCATE windlass_loads");
+    for begun in ["COPY%FROM STDIN%", "INSERT INTO%_parts%", "ALTER TABLE%RENAME%", "UPDATE%windlass_loads%", "COMMIT"]
+    {
+        let begun = format!("query LIKE '{begun}'");
+        let source = create(server, "source", "source", "");
+        let (cluster, session) = primary_killed(server, &[&source], &copy, &begun).await;
+        let loads = scripted(server, "SELECT count(*) FROM windlass_loads WHERE state = 'loaded'");
+        let is_there = scripted(server, "SELECT to_regclass('public.fresh') IS NOT NULL");
+        assert_eq!(is_there == "t", loads == "1", "{begun}: {loads} loads");
+        if loads == "0" {
+            done(&session, &[&copy]).await;
+        }
+        assert_eq!(scripted(server, "SELECT count(*), count(DISTINCT n) FROM fresh"), "60000|60000", "{begun}");
+        drop(cluster);
+        scripted(server, "DROP TABLE fresh; TRUNCATE windlass_loads");
+    }
+}
