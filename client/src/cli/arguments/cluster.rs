@@ -57,6 +57,7 @@ pub struct Up {
 pub struct Add {
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
+    /// Executors to start: first those that have ended, in their folders, then new ones.
     #[arg(long, default_value = "1", value_name = "N")]
     pub executors: Count,
     /// Maximum tasks at the same time on each new executor [default: as given to 'up'].

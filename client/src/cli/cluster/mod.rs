@@ -167,7 +167,7 @@ async fn add(command: Add) -> Outcome {
             dir.display()
         )));
     }
-    let first = state.next_number();
+    let numbers = state.numbers(command.executors.0 as usize);
     let plan = Plan {
         url: &state.url,
         config: state.config.as_deref(),
@@ -175,9 +175,10 @@ async fn add(command: Add) -> Outcome {
         memory: command.memory.unwrap_or(ByteSize(state.memory_bytes)),
         role: command.role,
     };
-    let started = start_executors(&dir, first..=first + command.executors.0 as usize - 1, &plan)?;
+    let started = start_executors(&dir, numbers.into_iter(), &plan)?;
     let session = Client::connect(&state.url).await?;
     let (started, joined) = within(join(&session, started)).await?;
+    state.executors.retain(|known| joined.iter().all(|joined| joined.name != known.name));
     state.executors.extend(joined);
     state.write(&dir)?;
     started.into_iter().for_each(Started::keep);
@@ -236,10 +237,11 @@ async fn status(command: Status) -> Outcome {
         let process = Process { pid: executor.pid, started: executor.started.clone() };
         if !process.is_alive() {
             text.push_str(&format!(
-                "{} (process {}) has ended: see {}\n",
+                "{} (process {}) has ended: see {}; 'windlass cluster add --dir {}' starts it again\n",
                 executor.name,
                 executor.pid,
-                executor.dir.join("log").display()
+                executor.dir.join("log").display(),
+                command.dir.as_deref().unwrap_or(Path::new("")).display()
             ));
         }
     }

@@ -89,11 +89,15 @@ impl State {
         self.executors.iter().map(|executor| Process { pid: executor.pid, started: executor.started.clone() })
     }
 
-    /// The lowest number that no executor has had.
-    pub fn next_number(&self) -> usize {
-        let numbers =
-            self.executors.iter().filter_map(|executor| executor.name.strip_prefix("executor-")?.parse::<usize>().ok());
-        numbers.max().unwrap_or(0) + 1
+    /// Numbers of executors to start: those that have ended, which come back with their folders, and then new ones.
+    pub fn numbers(&self, count: usize) -> Vec<usize> {
+        let number = |executor: &Executor| executor.name.strip_prefix("executor-")?.parse::<usize>().ok();
+        let next = self.executors.iter().filter_map(number).max().unwrap_or(0) + 1;
+        let processes = self.executors.iter().zip(self.executors());
+        let ended = processes.filter(|(_, process)| !process.is_alive()).filter_map(|(executor, _)| number(executor));
+        let mut ended: Vec<usize> = ended.collect();
+        ended.sort_unstable();
+        ended.into_iter().chain(next..).take(count).collect()
     }
 }
 
@@ -142,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         state().write(dir.path()).unwrap();
         assert_eq!(State::read(dir.path()).unwrap(), state());
-        assert_eq!(state().next_number(), 8);
+        assert_eq!(state().numbers(3), [1, 7, 8], "those that have ended come back first");
         State::remove(dir.path()).unwrap();
         let Failure::Usage(message) = State::read(dir.path()).unwrap_err() else { panic!("a usage error") };
         assert!(message.contains("windlass cluster up"), "{message}");
