@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::{ClientError, Result};
-use crate::jobs::Progress;
+use crate::jobs::{JobState, Progress};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::fmt;
@@ -44,14 +44,18 @@ impl QueryHandle {
     ///
     /// A statement that is no job yet (during planning) ends when the future that runs it is dropped.
     pub async fn cancel(&self) -> Result<()> {
+        self.cancel_job().await.map(drop)
+    }
+
+    /// Does the same and returns the state of the statement's job. A finished one cannot be cancelled: if the statement writes, its rows are being published.
+    /// `None`: there is no job.
+    pub async fn cancel_job(&self) -> Result<Option<JobState>> {
         let mut progress = self.progress();
         let found = tokio::time::timeout(CANCEL_LOOKUP, async {
             while let Some(item) = progress.next().await {
                 let item = item?;
-                if item.is_last() {
-                    return Ok(None);
-                }
-                if item.job.is_some() {
+                // The last one comes with the end of the job; what the job wrote may not be published yet.
+                if item.job.is_some() || item.is_last() {
                     return Ok(item.job);
                 }
             }
@@ -59,9 +63,9 @@ impl QueryHandle {
         })
         .await;
         match found {
-            Ok(Ok(Some(job))) => self.backend.cancel(job).await.map(|_| ()),
+            Ok(Ok(Some(job))) => self.backend.cancel(job).await.map(Some),
             Ok(Err(error)) => Err(error),
-            Ok(Ok(None)) | Err(_) => Ok(()),
+            Ok(Ok(None)) | Err(_) => Ok(None),
         }
     }
 }

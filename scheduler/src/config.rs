@@ -7,6 +7,7 @@ use crate::meta::EtcdConfig;
 use crate::primary::PrimaryConfig;
 use crate::primary::leading::{ProcessConfig, RestConfig};
 use crate::services::HttpFaces;
+use crate::services::interactive::InteractiveConfig;
 use crate::services::submissions::SubmissionsConfig;
 use crate::statements::StatementConfig;
 use crate::statements::sessions::{SessionConfig, check_option};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 use windlass_core::elastic::ElasticConfig;
+use windlass_core::interactive;
 use windlass_core::scheduler::{self, PoolConfig, SchedulerConfig, SpeculationConfig};
 use windlass_core::section;
 use windlass_core::settings::check;
@@ -104,6 +106,20 @@ section! {
         submissions: Count = count(SubmissionsConfig::default().max);
         /// Submissions of one user that have not ended. More are refused.
         submissions_per_user: Count = count(SubmissionsConfig::default().max_per_user);
+        /// Interactive sessions (Livy) that are known. More are refused.
+        interactive_sessions: Count = count(InteractiveConfig::default().max_sessions);
+        /// An interactive session that nobody uses for this long ends, unless it asks for another time.
+        interactive_idle: Span = Span(InteractiveConfig::default().idle);
+        /// Time that an interactive session stays known after its end.
+        interactive_retention: Span = Span(InteractiveConfig::default().retention);
+        /// Statements of an interactive session that have ended and stay known, and, again as many, those that wait.
+        interactive_statements: Count = Count(InteractiveConfig::default().limits.kept as u32);
+        /// Bytes of the texts and outputs of one interactive session. The oldest go first.
+        interactive_bytes: ByteSize = ByteSize(InteractiveConfig::default().limits.bytes);
+        /// Rows that an output keeps, unless its session asks for another number.
+        output_rows: Count = Count(InteractiveConfig::default().rows as u32);
+        /// Bytes of the rows that an output keeps.
+        output_bytes: ByteSize = ByteSize(InteractiveConfig::default().row_bytes);
         /// A statement whose job takes longer fails, whatever its session asks for. "0s": no limit.
         statement_timeout: Span = Span(SchedulerConfig::default().max_job_time.unwrap_or_default());
         /// Fair pools: slots by weight among those that have work, after a minimum share of slots. Inside a pool jobs share its slots in
@@ -331,6 +347,23 @@ impl Primary {
         cluster.sessions.options = query.session_options();
         cluster.submissions =
             SubmissionsConfig { max: self.submissions.0 as usize, max_per_user: self.submissions_per_user.0 as usize };
+        let statements = self.interactive_statements.0 as usize;
+        let bytes = self.interactive_bytes.bytes();
+        if bytes < self.output_bytes.bytes() {
+            return Err(format!(
+                "primary.interactive_bytes: a session of {} has no room for an output of {} (primary.output_bytes)",
+                self.interactive_bytes, self.output_bytes
+            ));
+        }
+        cluster.interactive = InteractiveConfig {
+            max_sessions: self.interactive_sessions.0 as usize,
+            idle: self.interactive_idle.duration(),
+            retention: self.interactive_retention.duration(),
+            limits: interactive::Limits { kept: statements, waiting: statements, bytes },
+            rows: u64::from(self.output_rows.0),
+            row_bytes: self.output_bytes.bytes(),
+            ..InteractiveConfig::default()
+        };
         cluster.statements = StatementConfig {
             max_statement_bytes: self.statement_limit.bytes() as usize,
             limits: Limits { depth, size: self.size_limit.0 as usize },

@@ -537,3 +537,23 @@ fn credentials_are_no_part_of_a_statement() {
     let allowed = server.post(&path, &json!({ "code": "select 'create a secretary' as words" }));
     assert_eq!(allowed.status, 201, "{}", allowed.body);
 }
+
+#[test]
+fn limits_are_settings() {
+    let config = tempfile::tempdir().expect("a folder can be made");
+    let file = config.path().join("windlass.toml");
+    let settings = "[primary]\ninteractive_sessions = 2\ninteractive_statements = 3\noutput_rows = 5\n";
+    std::fs::write(&file, settings).expect("a file can be written");
+    let cluster = Processes::with("512MiB", &[("WINDLASS_CONFIG", &file.display().to_string())]);
+    let server = Server::new(&cluster.rest);
+    let session = server.open(&sql());
+    let cut = server.run(&session, "select value from generate_series(1, 100)");
+    assert_eq!(cut["output"]["data"]["application/json"]["data"].as_array().map(Vec::len), Some(5), "{cut}");
+    for _ in 0..4 {
+        server.run(&session, "select 1");
+    }
+    let known = server.get(&format!("{session}/statements")).json();
+    assert_eq!(known["total_statements"], 3, "{known}");
+    server.open(&sql());
+    assert_ne!(server.post("/sessions", &sql()).status, 201, "a third session is refused");
+}

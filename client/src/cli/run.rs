@@ -7,7 +7,7 @@ use super::progress::Display;
 use super::stages;
 use crate::config::units::Span;
 use crate::error::ClientError;
-use crate::jobs::{JobId, Progress};
+use crate::jobs::{JobId, JobState, Progress};
 use crate::params::Params;
 use crate::result::ResultStream;
 use crate::{QueryHandle, Session, Statement};
@@ -19,6 +19,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Time for the cluster to confirm a cancellation.
 const CANCEL_WAIT: Duration = Duration::from_secs(3);
+
+/// Time for the end of a statement that has no job.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// Output besides results.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,14 +74,13 @@ impl Runner {
                 tokio::select! {
                     biased;
                     answer = &mut running => break answer,
-                    _ = self.interrupt.recv() => {
+                    () = stopped(&mut self.interrupt) => {
                         watch.display.clear();
-                        cancel(&handle, &mut self.interrupt).await;
-                        return Err(Failure::Interrupted);
-                    }
-                    () = leaving::asked() => {
-                        watch.display.clear();
-                        cancel(&handle, &mut self.interrupt).await;
+                        let state = cancel(&handle, &mut self.interrupt).await;
+                        let ended = outcome(running, state, &mut self.interrupt).await;
+                        let Some(rows) = ended.transpose()? else { return Err(Failure::Interrupted) };
+                        eprintln!("it was too late to cancel the statement: it is done");
+                        self.write(rows, &handle).await?;
                         return Err(Failure::Interrupted);
                     }
                     () = watch.next() => {}
@@ -113,11 +115,7 @@ impl Runner {
         loop {
             tokio::select! {
                 biased;
-                _ = self.interrupt.recv() => {
-                    cancel(handle, &mut self.interrupt).await;
-                    return Err(Failure::Interrupted);
-                }
-                () = leaving::asked() => {
+                () = stopped(&mut self.interrupt) => {
                     cancel(handle, &mut self.interrupt).await;
                     return Err(Failure::Interrupted);
                 }
@@ -216,14 +214,49 @@ impl Watch {
     }
 }
 
-async fn cancel(handle: &QueryHandle, interrupt: &mut Signal) {
+/// Waits for Ctrl-C, or until the process is asked to end. Cancel safe.
+async fn stopped(interrupt: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        () = leaving::asked() => {}
+    }
+}
+
+/// Asks the cluster to cancel a statement. Returns the state of its job, if it has one and the cluster has answered.
+async fn cancel(handle: &QueryHandle, interrupt: &mut Signal) -> Option<JobState> {
     eprintln!("cancelling …");
     tokio::select! {
-        outcome = tokio::time::timeout(CANCEL_WAIT, handle.cancel()) => match outcome {
-            Ok(Ok(())) => {}
+        outcome = tokio::time::timeout(CANCEL_WAIT, handle.cancel_job()) => match outcome {
+            Ok(Ok(state)) => return state,
             Ok(Err(error)) => eprintln!("warning: the cluster did not confirm: {error}"),
             Err(_) => eprintln!("warning: the cluster did not confirm within {} s", CANCEL_WAIT.as_secs()),
         },
         _ = interrupt.recv() => eprintln!("warning: left without the cluster's confirmation"),
+    }
+    None
+}
+
+/// Waits for the end of a statement that was cancelled: it may have been too late. `None`: it was not.
+async fn outcome<T>(
+    running: impl Future<Output = Result<T, ClientError>>,
+    state: Option<JobState>,
+    interrupt: &mut Signal,
+) -> Option<Result<T, ClientError>> {
+    let is_late = state == Some(JobState::Finished);
+    if is_late {
+        eprintln!("its rows are being published, which cannot be cancelled: waiting for the end");
+    }
+    // Without a job, it ends where it is given up.
+    let patience = if state.is_some() { CANCEL_WAIT } else { NOTICE };
+    tokio::select! {
+        ended = running => match ended {
+            Err(ClientError::Cancelled { .. }) => None,
+            ended => Some(ended),
+        },
+        () = tokio::time::sleep(patience), if !is_late => None,
+        _ = interrupt.recv() => {
+            eprintln!("warning: left without the statement's end: look at 'windlass jobs list', and into its target");
+            None
+        }
     }
 }

@@ -25,6 +25,13 @@ pub(super) const WITHOUT_MEANING: [(&str, &[&str]); 5] = [
             "finish_timeout",
             "save_stages_after",
             "keep_unclaimed",
+            "interactive_sessions",
+            "interactive_idle",
+            "interactive_retention",
+            "interactive_statements",
+            "interactive_bytes",
+            "output_rows",
+            "output_bytes",
         ],
     ),
     (

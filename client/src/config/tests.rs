@@ -61,7 +61,7 @@ fn base() -> Table {
 /// Values of every type that a key can have, none of them a default.
 fn others() -> Vec<Value> {
     let table = |key: &str, value: Value| Value::Table(Table::from_iter([(key.to_owned(), value)]));
-    let texts = ["77MiB", "77s", "777ms", "127.0.0.1:777", "task", "zstd", "json", "other"];
+    let texts = ["77MiB", "77s", "777ms", "127.0.0.1:777", "task", "zstd", "json", "no", "other"];
     let plain = [Value::from(4), Value::from(7), Value::from(2.5), Value::from(false), Value::from(true)];
     let nested = [
         Value::Array(vec![Value::from("http://other:1")]),

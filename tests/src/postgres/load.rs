@@ -230,3 +230,29 @@ async fn names_of_tables_and_keys_are_those_that_quotes_hold() {
     assert_eq!(scripted(server, merged), "x|2\ny|3");
     refused(&session, &merge("SELECT 2 AS n"), &["column 'a,b'", "rows do not have"]).await;
 }
+
+/// Who interrupts a load whose rows are being published hears how it ends, and does not load them twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_that_comes_too_late_is_told_so() {
+    let server = &Postgres::start();
+    scripted(
+        server,
+        "CREATE TABLE target (n bigint); CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+         CREATE TRIGGER slow AFTER INSERT ON target FOR EACH STATEMENT EXECUTE FUNCTION slowly()",
+    );
+    let load = copy(server, "SELECT value AS n FROM generate_series(1, 1000)", "target", "");
+    let mut command = windlass(&["sql", "--format", "csv", "-e", &load, "-e", "SELECT 'next'"]);
+    let command = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let process = command.spawn().expect("it starts");
+    let moving = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'INSERT INTO%target%' AND wait_event = 'PgSleep'";
+    until(server, moving, "t").await;
+    let mut kill = std::process::Command::new("kill");
+    kill.args(["-INT", &process.id().to_string()]);
+    crate::cluster::succeed(kill);
+    let ended = process.wait_with_output().expect("it ends");
+    let (printed, said) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(said.contains("being published") && said.contains("too late"), "{said}");
+    assert_eq!((printed.as_ref(), ended.status.code()), ("count\n1000\n", Some(130)), "{said}");
+    assert_eq!(scripted(server, "SELECT count(*) FROM target"), "1000");
+}
