@@ -153,7 +153,7 @@ impl StatementRun<'_> {
         let (input, rows) = self.rows_for_table(input)?;
         let lent = catalog.lent(&place.options)?;
         let table = at_place(catalog.connectors(), &place, lent, catalog.ids(), rows, target).await?;
-        let name = place.connector.to_lowercase();
+        let name = place.options.get("table").cloned().unwrap_or_else(|| place.connector.to_lowercase());
         Ok((insert(TableReference::bare(name.as_str()), table, &name, input)?, Destination::Connected(None)))
     }
 }

@@ -75,10 +75,10 @@ async fn up(mut command: Up, config: Option<&Path>) -> Outcome {
     if let Ok(state) = State::read(&dir) {
         if state.primaries().any(|primary| primary.is_alive()) {
             return Err(Failure::Failed(format!(
-                "a cluster runs in {} already, at {}: stop it with 'windlass cluster down --dir {}', or choose another --dir",
+                "a cluster runs in {0} already, at {1}: start executors that have ended with 'windlass cluster add --dir {0}', stop it with \
+                 'windlass cluster down --dir {0}', or choose another --dir",
                 dir.display(),
-                state.url,
-                dir.display()
+                state.url
             )));
         }
         end_left(&state).await?;

@@ -121,9 +121,14 @@ async fn created(
     let request = TableRequest { table: Arc::clone(spec), columns: Some(Arc::clone(&rows)), target };
     let table = connector.table(request).await?;
     let names = |schema: &SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
-    match names(&table.schema()) == names(&rows) {
-        true => Ok(table),
-        false => Err(QueryError::Internal(format!("{name} creates a table with other columns than it was told"))),
+    let (there, told) = (names(&table.schema()), names(&rows));
+    match told.iter().find(|column| !there.contains(column)) {
+        None if there == told => Ok(table),
+        Some(column) => Err(QueryError::Invalid(format!(
+            "the table of {name} has no column \"{column}\"; it has {}",
+            there.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ")
+        ))),
+        None => Err(QueryError::Internal(format!("{name} gives a table other columns than it was told"))),
     }
 }
 
