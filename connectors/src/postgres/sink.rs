@@ -46,6 +46,10 @@ use windlass_engine::connector::{Attempt, Encoded, Rejected, Sink, SinkRequest, 
 
 /// Names the loads of a schema, each once.
 const LOADS: &str = "windlass_loads";
+/// More rows than a block has.
+const PLACES: u64 = 2048;
+/// Letters of a row that an error shows.
+const SHOWN: usize = 300;
 /// A sink as every node knows it.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Target {
@@ -255,6 +259,28 @@ impl Target {
     }
 }
 
+/// The first row of a table for which a query fails, as an error shows it. `None`: it cannot be found.
+async fn first_failing(connection: &mut Connection, table: &str, query: &str) -> Option<String> {
+    async fn number(connection: &mut Connection, sql: &str) -> Option<u32> {
+        connection.execute(sql).await.ok()?.into_iter().flatten().flatten().next()?.parse().ok()
+    }
+    let blocks = format!("SELECT pg_catalog.pg_relation_size({}::regclass) / 8192", literal(table));
+    let blocks = number(connection, &blocks).await?;
+    let place = |at: u64| format!("'({},{})'", at / PLACES, at % PLACES);
+    // It succeeds for the rows before `low`, and fails for those before `high`.
+    let (mut low, mut high) = (0, u64::from(blocks) * PLACES);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match connection.execute(&format!("{query} WHERE ctid < {}", place(middle))).await {
+            Ok(_) => low = middle,
+            Err(_) => high = middle,
+        }
+    }
+    let row = format!("SELECT pg_catalog.left(t::text, {SHOWN}) FROM {table} t WHERE ctid = {}", place(low));
+    let row = connection.execute(&row).await.ok()?.into_iter().flatten().flatten().next()?;
+    Some(format!(" of the row {row}"))
+}
+
 /// A key has a value in each of its columns.
 fn require_values(columns: &mut [TargetColumn], key: &[String]) {
     columns.iter_mut().filter(|column| key.contains(&column.name)).for_each(|column| column.not_null = true);
@@ -373,6 +399,36 @@ impl PostgresSink {
         }
     }
 
+    /// The same error, with the column and the first row whose value the server does not cast to the target's type. The transaction has failed.
+    async fn of_column(&self, connection: &mut Connection, staging: &str, error: PostgresError) -> PostgresError {
+        // A data exception: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+        let is_of_values = error.code().is_some_and(|code| code.starts_with("22"));
+        let mut refusal = match error {
+            PostgresError::Refused(refusal) if is_of_values => refusal,
+            error => return error,
+        };
+        let (of, Ok(wires)) = (self.target.in_schema(staging), self.target.columns()) else {
+            return PostgresError::Refused(refusal);
+        };
+        if connection.execute("ROLLBACK").await.is_err() {
+            return PostgresError::Refused(refusal);
+        }
+        for (column, (name, wire)) in self.target.columns.iter().zip(&wires) {
+            let name = quoted(name);
+            if staged_type(wire, &column.kind) == column.kind {
+                continue;
+            }
+            // What is counted is computed.
+            let cast = format!("SELECT pg_catalog.count({name}::{}) FROM {of}", column.kind);
+            if connection.execute(&cast).await.is_err_and(|other| other.code() == Some(&refusal.code)) {
+                let row = first_failing(connection, &of, &cast).await.unwrap_or_default();
+                refusal.message = format!("{}, in column {name}{row}", refusal.message);
+                break;
+            }
+        }
+        PostgresError::Refused(refusal)
+    }
+
     /// Copies rows into a staging table, which is new unless it becomes the target. Returns how many there were, and the lines of those that were set aside.
     async fn copy(
         &self,
@@ -487,7 +543,12 @@ impl PostgresSink {
                     Some(aside) => {
                         staged_and_refused += aside.move_table(&mut connection, table, (&insert, rows)).await?;
                     }
-                    None => drop(connection.execute(&insert).await.map_err(|error| self.of_target(table, error))?),
+                    None => {
+                        if let Err(error) = connection.execute(&insert).await {
+                            let error = self.of_target(table, error);
+                            return Err(self.of_column(&mut connection, table, error).await.into());
+                        }
+                    }
                 }
             }
         }

@@ -245,7 +245,8 @@ async fn an_interrupt_that_comes_too_late_is_told_so() {
     let mut command = windlass(&["sql", "--format", "csv", "-e", &load, "-e", "SELECT 'next'"]);
     let command = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let process = command.spawn().expect("it starts");
-    let moving = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'INSERT INTO%target%' AND wait_event = 'PgSleep'";
+    let moving =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'INSERT INTO%target%' AND wait_event = 'PgSleep'";
     until(server, moving, "t").await;
     let mut kill = std::process::Command::new("kill");
     kill.args(["-INT", &process.id().to_string()]);
@@ -255,4 +256,19 @@ async fn an_interrupt_that_comes_too_late_is_told_so() {
     assert!(said.contains("being published") && said.contains("too late"), "{said}");
     assert_eq!((printed.as_ref(), ended.status.code()), ("count\n1000\n", Some(130)), "{said}");
     assert_eq!(scripted(server, "SELECT count(*) FROM target"), "1000");
+}
+
+/// A text that the server does not cast: the error names the column and the first such row, and nothing is loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_does_not_fit_is_named_with_its_column_and_row() {
+    let server = &Postgres::start();
+    scripted(server, "CREATE TABLE target (id int, small smallint, day date)");
+    let session = embedded().await;
+    let of = |column: &str, wrong: &str, right: &str| {
+        let value = format!("CASE WHEN value IN (4321, 70000) THEN '{wrong}' ELSE '{right}' END AS {column}");
+        copy(server, &format!("SELECT value AS id, {value} FROM generate_series(1, 80000)"), "target", "")
+    };
+    refused(&session, &of("small", "x1000", "5"), &["\"x1000\"", "column \"small\" of the row (4321,x1000)"]).await;
+    refused(&session, &of("day", "gestern", "2024-02-29"), &["column \"day\" of the row (4321,gestern)"]).await;
+    assert_eq!(scripted(server, "SELECT count(*) FROM target"), "0");
 }
