@@ -250,7 +250,7 @@ async fn outcome<T>(
     let patience = if state.is_some() { CANCEL_WAIT } else { NOTICE };
     tokio::select! {
         ended = running => match ended {
-            Err(ClientError::Cancelled { .. }) => None,
+            Err(ClientError::Cancelled) => None,
             ended => Some(ended),
         },
         () = tokio::time::sleep(patience), if !is_late => None,
