@@ -8,7 +8,7 @@
 //! | map outputs | `exchange_source`, `task`, `exchange`, `remote` |
 //! | errors and places | `failure`, `place` |
 //! | formats of files | `file_formats`, `arrow_files`, `parquet_files`, `time`, `text_files`, `partitions`, `scan` |
-//! | operators | `ops`, `connector`, `copy_files` |
+//! | operators | `ops`, `connector`, `copy_files`, `programs` |
 //! | right answers | `logical`, `right`, `aggregates`, `session` |
 //! | plans on their way | `restrict`, `lost`, `codec`, `folded`, `envelope` |
 //! | stages | `stage`, `handover`, `plan`, `run` |

@@ -1,6 +1,8 @@
 //! Runs stages on an executor: decodes each once, instantiates it for the partitions that are launched together, runs each to its end.
 
 use crate::codec::WindlassCodec;
+use crate::connector::named::named;
+use crate::connector::programs::{Programs, ProgramsHere};
 use crate::connector::{Registry, TableSecrets};
 use crate::envelope::{Envelope, OutputSpec};
 use crate::exchange::{ExchangeStore, MapOutputWriter};
@@ -8,7 +10,6 @@ use crate::failure::classify;
 use crate::held::held_whole;
 use crate::ops::range::{self, RunWriter, run_rows};
 use crate::ops::{InsertedExec, Stop, insert};
-use crate::programs::{Programs, ProgramsHere};
 use crate::restrict::{SkippedExec, restrict};
 use crate::room::Roomy;
 use crate::scan::prepare;
@@ -231,7 +232,7 @@ impl StageInstance {
         let footers = context.runtime_env().cache_manager.get_file_metadata_cache();
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
         let stop = Stop::default();
-        let plan = Roomy::new(insert(restrict(&prepare(plan, files.as_ref(), &footers)?, &keep)?, &stop)?);
+        let plan = Roomy::new(insert(named(restrict(&prepare(plan, files.as_ref(), &footers)?, &keep)?)?, &stop)?);
         let running = AtomicUsize::new(attempts.len());
         Ok(Arc::new(Self { plan, output, context, scope, stop, running }))
     }

@@ -61,7 +61,7 @@ section! {
         programs: Allowed = Allowed::Auto;
         /// The Python that runs them.
         python: String = ExecutorConfig::default().python;
-        /// Memory that one program may hold with all of its processes. "auto": as much as tasks have.
+        /// Memory that one program may hold with all of its processes, beside that of tasks. "auto": a slot's part of theirs.
         program_memory: Auto<ByteSize> = Auto::Auto;
         /// Bytes that one program may write into its folder, which is in dir.
         program_disk: ByteSize = ByteSize(ExecutorConfig::default().program_disk_bytes);
@@ -214,7 +214,7 @@ pub struct ExecutorConfig {
     pub programs: Allowed,
     /// The Python that runs them. Default python3, as PATH finds it.
     pub python: String,
-    /// Maximum bytes of memory of one program. Default: `memory_bytes`.
+    /// Maximum bytes of memory of one program, beside `memory_bytes`. Default: the part of a slot.
     pub program_memory_bytes: Option<u64>,
     /// Maximum bytes that one program writes into its folder. Default 10 GiB.
     pub program_disk_bytes: u64,

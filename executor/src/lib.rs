@@ -13,7 +13,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | resources | `error`, `container`, `memory`, `leader`, `blocks`, `config`, `stages`, `node` |
+//! | resources | `error`, `container`, `memory`, `leader`, `blocks`, `config`, `programs`, `stages`, `node` |
 //! | services | `exchange`, `flight`, `webhdfs`, `server` |
 //! | work | `runner`, `watchdog`, `transport` |
 

@@ -461,7 +461,7 @@ fn batches_run_scripts_of_sql() {
     refused(&asked, "Duplicate session name: nächtlich");
     refused(&json!({}), "file");
     refused(&json!({ "file": "/nowhere/a.sql" }), "/nowhere/a.sql");
-    refused(&json!({ "file": script("job.py", "print(1)") }), "SQL alone");
+    refused(&json!({ "file": script("job.r", "print(1)") }), "scripts of SQL and programs of Python");
     refused(&json!({ "file": file, "kind": "sql" }), "kind");
     refused(&json!({ "file": file, "conf": { "spark.task.maxFailures": "x" }, "ttl": "1h" }), "ttl");
     let wrong = server.post("/batches", &json!({ "file": script("wrong.sql", "selec 1") })).json();

@@ -3,8 +3,8 @@
 use super::copy_files::CopyFilesConnector;
 use super::file_sink::FilesConnector;
 use super::options::SECRET;
+use super::programs::ProgramConnector;
 use super::{Connector, OptionSpec, Options, TablePlace, TableSpec};
-use crate::programs::ProgramConnector;
 use crate::text_files::lines::LineFormat;
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::prelude::SessionConfig;

@@ -44,7 +44,7 @@ impl ScanExec {
         Self::of(table, scan, partitions)
     }
 
-    pub(crate) fn of(table: Arc<TableSpec>, scan: Arc<dyn Scan>, partitions: Vec<Vec<Split>>) -> Self {
+    pub(super) fn of(table: Arc<TableSpec>, scan: Arc<dyn Scan>, partitions: Vec<Vec<Split>>) -> Self {
         let mut equivalence = EquivalenceProperties::new(scan.schema());
         if let Some(ordering) = scan.ordering() {
             equivalence.add_ordering(ordering);

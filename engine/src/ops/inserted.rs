@@ -12,9 +12,7 @@
 //! - Above generated series: slices of the statement's batch size. A series is generated in batches of the usual size.
 //! - Around filters of joins: a check whether the task is still wanted. One batch against a large collected side may take minutes without a single row that
 //!   passes.
-//! - Around values of written rows: the name of the column, for errors ([`super::named`]).
 
-use super::named::named;
 use crate::exchange::trim;
 use crate::interrupt;
 use arrow::array::{BooleanArray, RecordBatch};
@@ -81,7 +79,7 @@ impl Stop {
 
 /// `plan` with all operators that it needs to run beside others and to be stopped.
 pub(crate) fn insert(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|node| Ok(Transformed::yes(pausing(stoppable(sliced(compacted(named(node)?)?), stop)?)))).data()
+    plan.transform_up(|node| Ok(Transformed::yes(pausing(stoppable(sliced(compacted(node)?), stop)?)))).data()
 }
 
 /// `plan` with all operators that it needs to be given up, for a planning thread that runs it by itself.

@@ -75,7 +75,6 @@ mod exchange_read;
 mod forget;
 mod inserted;
 mod mark;
-mod named;
 pub(crate) mod range;
 mod repeat;
 

@@ -66,7 +66,7 @@ impl Host {
             binary: binary(),
             python: config.python.clone(),
             folder: std::path::absolute(config.dir.join("programs")).unwrap_or_else(|_| config.dir.join("programs")),
-            memory: config.program_memory_bytes.unwrap_or(config.memory_bytes),
+            memory: config.program_memory_bytes.unwrap_or(config.memory_bytes / u64::from(config.slots.max(1))),
             disk: config.program_disk_bytes,
             url: Some(config.primaries.join(",")).filter(|url| !url.is_empty()),
             leaving: Mutex::default(),

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(100);
 /// Time that processes have to end by themselves after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
-/// Wait between rounds of SIGKILL: a process that forks all the time is met again.
+/// Wait between rounds of SIGKILL: a process that was born meanwhile is met in the next one.
 const ROUND: Duration = Duration::from_millis(20);
 const PAGE: u64 = 4 << 10;
 
@@ -137,6 +137,8 @@ fn end_all(heard: &Receiver<Heard>, patience: Duration) {
         }
     }
     while !descendants().is_empty() {
+        // A process that is stopped does not fork meanwhile.
+        signal_all(Signal::STOP);
         signal_all(Signal::KILL);
         let _ = heard.recv_timeout(ROUND);
     }

@@ -1,10 +1,11 @@
-//! Errors in the values of written rows, which name the column and the row. Executors insert this into a plan that is about to run: see [`super::inserted`].
+//! Errors in the values of written rows, which name the column and the row. Executors put this into a plan that is about to run; it is never encoded or shown.
 
-use crate::connector::SinkExec;
+use super::SinkExec;
 use crate::failure;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
@@ -26,13 +27,16 @@ use windlass_core::failure::TaskFailure;
 const ROW: usize = 300;
 const VALUE: usize = 60;
 
-/// Returns `node` with expressions that name their column in errors, if it writes rows.
-pub(super) fn named(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let Some(sink) = node.downcast_ref::<SinkExec>() else { return Ok(node) };
-    match rows(sink.input())? {
-        Some(rows) => over(&node, rows),
-        None => Ok(node),
-    }
+/// Returns `plan` with expressions that name their column in errors, if it writes rows.
+pub(crate) fn named(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let sinks = plan.transform_up(|node| {
+        let Some(sink) = node.downcast_ref::<SinkExec>() else { return Ok(Transformed::no(node)) };
+        match rows(sink.input())? {
+            Some(rows) => over(&node, rows).map(Transformed::yes),
+            None => Ok(Transformed::no(node)),
+        }
+    });
+    sinks.data()
 }
 
 fn over(node: &Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
