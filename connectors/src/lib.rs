@@ -4,11 +4,13 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
+//! | tools | `after_work` |
 //! | services of AWS | `aws` |
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
 //! | tables of databases | `rds`, `server`, `load`, `rejects`, `conditions`, `fragments`, `mysql`, `postgres`, `dynamodb`, `redshift` |
 
+pub mod after_work;
 pub mod archive;
 #[cfg(feature = "aws")]
 mod aws;

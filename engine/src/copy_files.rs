@@ -10,9 +10,7 @@ use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TablePr
 use datafusion::common::{Result, ScalarValue, internal_err, plan_datafusion_err, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -90,14 +88,7 @@ impl TableProvider for CopyTable {
         let partitions = state.config().target_partitions().max(1) * TASKS_PER_PARTITION;
         let store = |place: &Place| state.runtime_env().object_store(place.store());
         let copy = self.plan(&*store(&self.from)?, &*store(&self.to)?, partitions).await?;
-        let exec: Arc<dyn ExecutionPlan> = Arc::new(CopyFilesScan::planned(copy));
-        let Some(projection) = projection else { return Ok(exec) };
-        let schema = exec.schema();
-        let columns = projection.iter().map(|&at| {
-            let name = schema.field(at).name();
-            ProjectionExpr { expr: Arc::new(Column::new(name, at)), alias: name.clone() }
-        });
-        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), exec)?))
+        CopyFilesScan::planned(copy).projected(projection)
     }
 }
 

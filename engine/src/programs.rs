@@ -17,9 +17,7 @@ use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TablePr
 use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -72,13 +70,7 @@ impl TableProvider for ProgramTable {
             Place::parse(file).map_err(|error| plan_datafusion_err!("{file}: {}", message(&error)))?;
         }
         let (file, args, memory) = (self.file.clone(), self.args.clone(), options.program_memory_bytes as u64);
-        let exec: Arc<dyn ExecutionPlan> = Arc::new(ProgramScan::planned(Program { file, args, files, memory, log }));
-        let Some(projection) = projection else { return Ok(exec) };
-        let columns = projection.iter().map(|&at| {
-            let name = program_schema().field(at).name().clone();
-            ProjectionExpr { expr: Arc::new(Column::new(&name, at)), alias: name }
-        });
-        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), exec)?))
+        ProgramScan::planned(Program { file, args, files, memory, log }).projected(projection)
     }
 }
 

@@ -2,18 +2,17 @@
 
 use super::error::{MysqlError, Result};
 use super::settings::{Settings, SslMode};
+use crate::after_work::AfterWork;
 use futures::{FutureExt, Stream, StreamExt};
 use mysql_async::Value;
 use mysql_async::prelude::Queryable;
 use mysql_async::{
     BinaryProtocol, Column, Conn, DriverError, Error, IoError, Opts, OptsBuilder, QueryResult, Row, SslOpts,
 };
-use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
 
 /// The time that a server may take to end a query whose connection was dropped.
 const KILLING: Duration = Duration::from_secs(10);
@@ -349,35 +348,28 @@ fn refused(settings: &Settings, error: Error) -> MysqlError {
 
 /// Tells servers to end queries whose connections were dropped: a session that computes looks at its socket late, or never. One for a process.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Killer(Arc<Mutex<JoinSet<()>>>);
+pub(super) struct Killer(AfterWork);
 
 impl Killer {
     /// Waits until all of them were told, or have had their time.
     pub async fn settle(&self) {
-        let mut requests = std::mem::take(&mut *self.0.lock());
-        while requests.join_next().await.is_some() {}
+        self.0.settle().await;
     }
 
     fn kill(&self, settings: Arc<Settings>, session: u32) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let mut requests = self.0.lock();
-        while requests.try_join_next().is_some() {}
         let request = async move {
             let mut conn = login(&settings).await?;
             let killed = conn.query_drop(format!("KILL {session}")).await;
             killed.map_err(|error| MysqlError::of(&settings.server(), error))
         };
-        requests.spawn_on(
-            async move {
-                match tokio::time::timeout(KILLING, request).await {
-                    // It has ended by itself.
-                    Ok(Ok(()) | Err(MysqlError::Refused { code: 1094, .. })) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, "a query of MySQL may run on"),
-                    Err(_) => tracing::debug!("a query of MySQL may run on: the server does not answer"),
-                }
-            },
-            &runtime,
-        );
+        self.0.begin(async move {
+            match tokio::time::timeout(KILLING, request).await {
+                // It has ended by itself.
+                Ok(Ok(()) | Err(MysqlError::Refused { code: 1094, .. })) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a query of MySQL may run on"),
+                Err(_) => tracing::debug!("a query of MySQL may run on: the server does not answer"),
+            }
+        });
     }
 }
 

@@ -12,9 +12,9 @@
 use super::error::{PostgresError, Result};
 use super::settings::{Dialect, Settings};
 use super::socket::{Bind, Heard, Socket};
+use crate::after_work::AfterWork;
 use bytes::Bytes;
 use futures::{FutureExt, SinkExt, StreamExt};
-use parking_lot::Mutex;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -22,7 +22,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::task::JoinSet;
 use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 use tokio_postgres::{CancelToken, Client, Config, CopyInSink, CopyOutStream, Error, SimpleQueryMessage};
 
@@ -369,33 +368,26 @@ fn refused_login(settings: &Settings, heard: &Heard, error: &Error) -> PostgresE
 
 /// Tells servers to end queries whose connections were dropped: a backend that computes looks at its socket late, or never. One for a process.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Canceller(Arc<Mutex<JoinSet<()>>>);
+pub(crate) struct Canceller(AfterWork);
 
 impl Canceller {
     /// Waits until all servers were told, or have had their time.
     pub async fn settle(&self) {
-        let mut requests = std::mem::take(&mut *self.0.lock());
-        while requests.join_next().await.is_some() {}
+        self.0.settle().await;
     }
 
     fn cancel(&self, settings: Arc<Settings>, token: CancelToken) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let mut requests = self.0.lock();
-        while requests.try_join_next().is_some() {}
         let request = async move {
             let socket = Socket::open(&settings).await?;
             token.cancel_query_raw(socket, Bind).await.map_err(|error| failure(&settings, Some(&error)))
         };
-        requests.spawn_on(
-            async move {
-                match tokio::time::timeout(CANCELLING, request).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, "a query of PostgreSQL may run on"),
-                    Err(_) => tracing::debug!("a query of PostgreSQL may run on: the server does not answer"),
-                }
-            },
-            &runtime,
-        );
+        self.0.begin(async move {
+            match tokio::time::timeout(CANCELLING, request).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a query of PostgreSQL may run on"),
+                Err(_) => tracing::debug!("a query of PostgreSQL may run on: the server does not answer"),
+            }
+        });
     }
 }
 

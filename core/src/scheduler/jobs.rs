@@ -396,12 +396,12 @@ impl Job {
     }
 
     /// Whether tasks of the stage begin only once.
-    fn is_once(&self, stage: u32) -> bool {
+    pub fn is_once(&self, stage: u32) -> bool {
         #[cfg(test)]
         if self.runs_twice {
             return false;
         }
-        self.spec.stages[stage as usize].once
+        self.spec.stages.get(stage as usize).is_some_and(|stage| stage.once)
     }
 
     /// The reason why the job cannot go on under this leader: tasks of a stage that runs only once may have begun under an earlier one, and did not end.

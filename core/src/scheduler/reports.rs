@@ -194,12 +194,7 @@ impl Scheduler {
 
     /// Whether tasks of the stage begin only once.
     pub(super) fn is_once(&self, stage: StageId) -> bool {
-        #[cfg(test)]
-        if self.config.defect == Some(Defect::RunTwice) {
-            return false;
-        }
-        let spec = self.jobs.get(&stage.job).and_then(|job| job.spec.stages.get(stage.index as usize));
-        spec.is_some_and(|stage| stage.once)
+        self.jobs.get(&stage.job).is_some_and(|job| job.is_once(stage.index))
     }
 
     /// Propagates a change through the stages of a job, and finishes the job when its result is complete.

@@ -2,10 +2,9 @@
 
 use super::SinkExec;
 use crate::failure;
+use crate::ops::{of_one_expr, with_children};
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
@@ -15,9 +14,9 @@ use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -27,21 +26,23 @@ use windlass_core::failure::TaskFailure;
 const ROW: usize = 300;
 const VALUE: usize = 60;
 
-/// Returns `plan` with expressions that name their column in errors, if it writes rows.
+/// Returns `plan`, the root of a stage, with expressions that name their column in errors, if it writes rows.
 pub(crate) fn named(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let sinks = plan.transform_up(|node| {
-        let Some(sink) = node.downcast_ref::<SinkExec>() else { return Ok(Transformed::no(node)) };
-        match rows(sink.input())? {
-            Some(rows) => over(&node, rows).map(Transformed::yes),
-            None => Ok(Transformed::no(node)),
+    if let Some(sink) = plan.downcast_ref::<SinkExec>() {
+        return match rows(sink.input())? {
+            Some(rows) => with_children(plan, vec![rows]),
+            None => Ok(plan),
+        };
+    }
+    // Stages that need scalar subqueries have them above their own root.
+    match plan.downcast_ref::<ScalarSubqueryExec>() {
+        Some(node) => {
+            let mut children: Vec<_> = plan.children().into_iter().cloned().collect();
+            children[0] = named(Arc::clone(node.input()))?;
+            with_children(plan, children)
         }
-    });
-    sinks.data()
-}
-
-fn over(node: &Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-    Arc::clone(node).replace_children(vec![input], options)
+        None => Ok(plan),
+    }
 }
 
 /// The rows that `plan` computes, with such expressions. `None`: they are computed elsewhere, or not at all.
@@ -59,7 +60,7 @@ fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>>
     }
     let passes = plan.is::<CoalescePartitionsExec>() || plan.is::<RepartitionExec>();
     match plan.children().as_slice() {
-        [input] if passes => rows(input)?.map(|input| over(plan, input)).transpose(),
+        [input] if passes => rows(input)?.map(|input| with_children(Arc::clone(plan), vec![input])).transpose(),
         _ => Ok(None),
     }
 }
@@ -81,23 +82,23 @@ fn scanned(scan: &DataSourceExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
 /// A value of a column.
 #[derive(Debug)]
 struct NamedExpr {
-    value: Arc<dyn PhysicalExpr>,
+    inner: Arc<dyn PhysicalExpr>,
     column: String,
 }
 
 impl NamedExpr {
-    /// `value`, which `computed` computes, under the name of its column where it can fail.
-    fn around(computed: &Arc<dyn PhysicalExpr>, value: Arc<dyn PhysicalExpr>, column: &str) -> Arc<dyn PhysicalExpr> {
+    /// `inner`, which `computed` computes, under the name of its column where it can fail.
+    fn around(computed: &Arc<dyn PhysicalExpr>, inner: Arc<dyn PhysicalExpr>, column: &str) -> Arc<dyn PhysicalExpr> {
         match computed.is::<Column>() || computed.is::<Literal>() {
-            true => value,
-            false => Arc::new(NamedExpr { value, column: column.to_string() }),
+            true => inner,
+            false => Arc::new(NamedExpr { inner, column: column.to_string() }),
         }
     }
 
     /// Says which row of `batch` fails, and its values.
     fn explained(&self, error: DataFusionError, batch: &RecordBatch) -> DataFusionError {
         let TaskFailure::UserError { message } = failure::classify(&error) else { return error };
-        let fails = |row: &usize| self.value.evaluate(&batch.slice(*row, 1)).is_err();
+        let fails = |row: &usize| self.inner.evaluate(&batch.slice(*row, 1)).is_err();
         let failing = (0..batch.num_rows()).find(fails).map(|row| shown(&batch.slice(row, 1))).unwrap_or_default();
         exec_datafusion_err!("{} (column '{}'{failing})", message, self.column)
     }
@@ -122,13 +123,13 @@ fn shown(batch: &RecordBatch) -> String {
 
 impl fmt::Display for NamedExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        self.inner.fmt(f)
     }
 }
 
 impl PartialEq for NamedExpr {
     fn eq(&self, other: &Self) -> bool {
-        self.value.eq(&other.value) && self.column == other.column
+        self.inner.eq(&other.inner) && self.column == other.column
     }
 }
 
@@ -136,41 +137,19 @@ impl Eq for NamedExpr {}
 
 impl Hash for NamedExpr {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.value.hash(state);
+        self.inner.hash(state);
         self.column.hash(state);
     }
 }
 
 impl PhysicalExpr for NamedExpr {
-    fn data_type(&self, schema: &Schema) -> Result<DataType> {
-        self.value.data_type(schema)
-    }
-
-    fn nullable(&self, schema: &Schema) -> Result<bool> {
-        self.value.nullable(schema)
-    }
-
-    fn return_field(&self, schema: &Schema) -> Result<FieldRef> {
-        self.value.return_field(schema)
-    }
+    of_one_expr!(|this, inner| Self { inner, column: this.column.clone() });
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        self.value.evaluate(batch).map_err(|error| self.explained(error, batch))
+        self.inner.evaluate(batch).map_err(|error| self.explained(error, batch))
     }
 
     fn evaluate_selection(&self, batch: &RecordBatch, selection: &BooleanArray) -> Result<ColumnarValue> {
-        self.value.evaluate_selection(batch, selection).map_err(|error| self.explained(error, batch))
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        vec![&self.value]
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { value: children.swap_remove(0), column: self.column.clone() }))
-    }
-
-    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt_sql(f)
+        self.inner.evaluate_selection(batch, selection).map_err(|error| self.explained(error, batch))
     }
 }

@@ -7,8 +7,10 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
@@ -53,6 +55,17 @@ impl ScanExec {
         let properties =
             PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded);
         Self { table, scan, partitions, metrics: ExecutionPlanMetricsSet::new(), properties: Arc::new(properties) }
+    }
+
+    /// The scan with these of its columns. `None`: all.
+    pub(crate) fn projected(self, columns: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = self.scan.schema();
+        let Some(columns) = columns else { return Ok(Arc::new(self)) };
+        let columns = columns.iter().map(|&at| {
+            let name = schema.field(at).name();
+            ProjectionExpr { expr: Arc::new(Column::new(name, at)), alias: name.clone() }
+        });
+        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), Arc::new(self))?))
     }
 
     pub fn table(&self) -> &Arc<TableSpec> {

@@ -13,18 +13,17 @@
 //! - Around filters of joins: a check whether the task is still wanted. One batch against a large collected side may take minutes without a single row that
 //!   passes.
 
+use super::with_children;
 use crate::exchange::trim;
 use crate::interrupt;
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execution_plan::{
-    CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::{CardinalityEffect, EmissionType};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
@@ -100,7 +99,7 @@ fn compacted(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         return Ok(node);
     };
     let input = Arc::new(InsertedExec { input: Arc::clone(sort.input()), purpose: Purpose::Compact });
-    let sort = node.replace_children(vec![input], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
+    let sort = with_children(node, vec![input])?;
     Ok(Arc::new(InsertedExec { input: sort, purpose: Purpose::Compact }))
 }
 
@@ -185,26 +184,26 @@ fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
 /// The condition of a join, which fails once it is told to stop.
 #[derive(Debug)]
 struct StopExpr {
-    condition: Arc<dyn PhysicalExpr>,
+    inner: Arc<dyn PhysicalExpr>,
     stop: Stop,
 }
 
 impl StopExpr {
     fn around(filter: &JoinFilter, stop: &Stop) -> JoinFilter {
-        let condition = Arc::new(Self { condition: Arc::clone(filter.expression()), stop: stop.clone() });
+        let condition = Arc::new(Self { inner: Arc::clone(filter.expression()), stop: stop.clone() });
         JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()))
     }
 }
 
 impl fmt::Display for StopExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.condition.fmt(f)
+        self.inner.fmt(f)
     }
 }
 
 impl PartialEq for StopExpr {
     fn eq(&self, other: &Self) -> bool {
-        self.condition.eq(&other.condition)
+        self.inner.eq(&other.inner)
     }
 }
 
@@ -212,43 +211,21 @@ impl Eq for StopExpr {}
 
 impl Hash for StopExpr {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.condition.hash(state);
+        self.inner.hash(state);
     }
 }
 
 impl PhysicalExpr for StopExpr {
-    fn data_type(&self, schema: &Schema) -> Result<DataType> {
-        self.condition.data_type(schema)
-    }
-
-    fn nullable(&self, schema: &Schema) -> Result<bool> {
-        self.condition.nullable(schema)
-    }
-
-    fn return_field(&self, schema: &Schema) -> Result<FieldRef> {
-        self.condition.return_field(schema)
-    }
+    of_one_expr!(|this, inner| Self { inner, stop: this.stop.clone() });
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         self.stop.check()?;
-        self.condition.evaluate(batch)
+        self.inner.evaluate(batch)
     }
 
     fn evaluate_selection(&self, batch: &RecordBatch, selection: &BooleanArray) -> Result<ColumnarValue> {
         self.stop.check()?;
-        self.condition.evaluate_selection(batch, selection)
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        vec![&self.condition]
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { condition: children.swap_remove(0), stop: self.stop.clone() }))
-    }
-
-    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.condition.fmt_sql(f)
+        self.inner.evaluate_selection(batch, selection)
     }
 }
 

@@ -4,9 +4,8 @@
 //! executors cannot share it: each would emit rows that matched elsewhere. Where that would happen, both sides are partitioned, or swapped, or the probe side
 //! is gathered.
 
-use super::cut::with_children;
 use super::size::estimated_bytes;
-use crate::ops::{Mark, MarkExec};
+use crate::ops::{Mark, MarkExec, with_children};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{JoinType, Result};

@@ -6,7 +6,7 @@ use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
 use crate::connector::{Leaf, PlannedSink, ScanGuard, SinkExec, guards_of, leaf, staged_write};
 use crate::envelope::{Envelope, OutputSpec, content_hash};
-use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode};
+use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode, with_children};
 use crate::restrict::whole_children;
 use crate::room::Roomy;
 use crate::session::changed_options;
@@ -20,7 +20,6 @@ use datafusion::common::{Result, internal_err};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -323,17 +322,6 @@ fn shared(plan: &Arc<dyn ExecutionPlan>) -> Option<u32> {
         Mark::Shared(number) => Some(number),
         Mark::Gather => None,
     }
-}
-
-pub(super) fn with_children(
-    plan: Arc<dyn ExecutionPlan>,
-    children: Vec<Arc<dyn ExecutionPlan>>,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    let same = plan.children().iter().zip(&children).all(|(old, new)| Arc::ptr_eq(old, new));
-    if same {
-        return Ok(plan);
-    }
-    plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
 /// Whether it is cheaper to run `plan` once and send its rows than to run it in every task, or cannot be run in more than one.

@@ -14,10 +14,9 @@
 //! ```
 
 use super::certain::rows_are_certain;
-use super::cut::with_children;
 use super::size::{statistics, table_bytes};
 use crate::connector::leaf;
-use crate::ops::{Mark, MarkExec};
+use crate::ops::{Mark, MarkExec, with_children};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result, ScalarValue, Statistics};

@@ -4,42 +4,27 @@
 //! sort by an expression with a `0` in it then sorts by another expression than required, and the plan is refused. The part can safely be substituted
 //! anywhere, so it goes to the left.
 
+use super::each_node::EachNode;
 use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::BinaryExpr;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use std::sync::Arc;
 
 /// Turns such conditions around. Runs before DataFusion's rules, which use equalities.
-#[derive(Debug)]
-pub(super) struct PartsGoFirst;
+pub(super) const PARTS_GO_FIRST: EachNode = EachNode { name: "parts_go_first", change: with_parts_first };
 
-impl PhysicalOptimizerRule for PartsGoFirst {
-    fn name(&self) -> &str {
-        "parts_go_first"
+fn with_parts_first(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let Some(filter) = node.downcast_ref::<FilterExec>() else { return Ok(Transformed::no(node)) };
+    let turned = Arc::clone(filter.predicate()).transform_down(|condition| Ok(turned(condition)))?;
+    if !turned.transformed {
+        return Ok(Transformed::no(node));
     }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let Some(filter) = node.downcast_ref::<FilterExec>() else { return Ok(Transformed::no(node)) };
-            let turned = Arc::clone(filter.predicate()).transform_down(|condition| Ok(turned(condition)))?;
-            if !turned.transformed {
-                return Ok(Transformed::no(node));
-            }
-            let filter = FilterExecBuilder::from(filter).with_predicate(turned.data).build()?;
-            Ok(Transformed::yes(Arc::new(filter) as Arc<dyn ExecutionPlan>))
-        })
-        .data()
-    }
+    let filter = FilterExecBuilder::from(filter).with_predicate(turned.data).build()?;
+    Ok(Transformed::yes(Arc::new(filter) as Arc<dyn ExecutionPlan>))
 }
 
 fn turned(condition: Arc<dyn PhysicalExpr>) -> Transformed<Arc<dyn PhysicalExpr>> {

@@ -6,36 +6,22 @@
 //!
 //! Here none of these claims is passed on.
 
+use super::each_node::EachNode;
 use crate::ops::ForgetExec;
 use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::common::tree_node::Transformed;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use std::sync::Arc;
 
 /// Hides the claims of aggregates with grouping sets. Runs before DataFusion's rules, which rely on them.
-#[derive(Debug)]
-pub(super) struct GroupingSetsAreUnordered;
+pub(super) const GROUPING_SETS_ARE_UNORDERED: EachNode =
+    EachNode { name: "grouping_sets_are_unordered", change: without_claims };
 
-impl PhysicalOptimizerRule for GroupingSetsAreUnordered {
-    fn name(&self) -> &str {
-        "grouping_sets_are_unordered"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let of_sets = node.downcast_ref::<AggregateExec>().is_some_and(|node| !node.group_expr().is_single());
-            Ok(match of_sets {
-                true => Transformed::yes(Arc::new(ForgetExec::new(node)) as Arc<dyn ExecutionPlan>),
-                false => Transformed::no(node),
-            })
-        })
-        .data()
-    }
+fn without_claims(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let of_sets = node.downcast_ref::<AggregateExec>().is_some_and(|node| !node.group_expr().is_single());
+    Ok(match of_sets {
+        true => Transformed::yes(Arc::new(ForgetExec::new(node)) as Arc<dyn ExecutionPlan>),
+        false => Transformed::no(node),
+    })
 }

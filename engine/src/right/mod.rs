@@ -31,6 +31,7 @@ mod arrays;
 mod comparable;
 pub(crate) mod cross_joins;
 mod domains;
+mod each_node;
 mod elements;
 mod equal;
 pub(crate) mod estimates;
@@ -101,11 +102,11 @@ pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Syn
     let rules = PhysicalOptimizer::new().rules.into_iter();
     let mut rules: Vec<_> =
         rules.map(|rule| if pushes(&rule) { Arc::new(names::ByName(rule)) as _ } else { rule }).collect();
-    rules.insert(0, Arc::new(equal::PartsGoFirst));
-    rules.insert(0, Arc::new(outer::ConstantsEndAtOuterJoins));
-    rules.insert(0, Arc::new(grouping::GroupingSetsAreUnordered));
+    rules.insert(0, Arc::new(equal::PARTS_GO_FIRST));
+    rules.insert(0, Arc::new(outer::CONSTANTS_END_AT_OUTER_JOINS));
+    rules.insert(0, Arc::new(grouping::GROUPING_SETS_ARE_UNORDERED));
     let check = rules.iter().position(|rule| rule.name() == sorts::CHECK).unwrap_or(rules.len());
-    rules.insert(check, Arc::new(sorts::MissingSorts));
+    rules.insert(check, Arc::new(sorts::MISSING_SORTS));
     rules
 }
 

@@ -18,8 +18,7 @@ use datafusion::execution::TaskContext;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use order::{Order, Verdict};
-use output::{Folder, Output};
-use parking_lot::Mutex;
+use output::{Folder, Output, last};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -27,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::task::JoinSet;
+use windlass_connectors::after_work::AfterWork;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::JobId;
 use windlass_engine::Place;
@@ -55,7 +54,7 @@ pub(crate) struct Host {
     /// Where programs reach the cluster; absent in a process that nobody reaches.
     pub url: Option<String>,
     /// Supervisors that end their programs, and folders that go.
-    pub leaving: Mutex<JoinSet<()>>,
+    pub leaving: AfterWork,
 }
 
 impl Host {
@@ -69,7 +68,7 @@ impl Host {
             memory: config.program_memory_bytes.unwrap_or(config.memory_bytes / u64::from(config.slots.max(1))),
             disk: config.program_disk_bytes,
             url: Some(config.primaries.join(",")).filter(|url| !url.is_empty()),
-            leaving: Mutex::default(),
+            leaving: AfterWork::default(),
         };
         match std::fs::remove_dir_all(&host.folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -82,8 +81,7 @@ impl Host {
 
     /// Waits until programs that were let go have ended, and their folders are gone.
     pub async fn settle(&self) {
-        let mut leaving = std::mem::take(&mut *self.leaving.lock());
-        while leaving.join_next().await.is_some() {}
+        self.leaving.settle().await;
     }
 }
 
@@ -100,18 +98,14 @@ impl Drop for Supervised<'_> {
     fn drop(&mut self) {
         drop(self.alive.take());
         let (child, folder) = (self.child.take(), std::mem::take(&mut self.folder));
-        let gone = async move {
+        self.host.leaving.begin(async move {
             if let Some(mut child) = child {
                 let _ = child.wait().await;
             }
             if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
                 tracing::warn!(folder = %folder.display(), %error, "the folder of a program stays");
             }
-        };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let mut leaving = self.host.leaving.lock();
-        while leaving.try_join_next().is_some() {}
-        leaving.spawn_on(gone, &runtime);
+        });
     }
 }
 
@@ -142,7 +136,7 @@ impl Programs for Host {
         let ended = output.end();
         let shown = || match ended.trim_end() {
             "" => "; it printed nothing".to_string(),
-            text => format!("; its output ends:\n{}", last(text)),
+            text => format!("; its output ends:\n{}", last(text, SHOWN)),
         };
         let file = &program.file;
         match verdict {
@@ -220,7 +214,7 @@ impl Host {
                 output.write().await;
                 return exec_err!(
                     "the program was stopped: it printed more than {OUTPUT} bytes; it may write to files instead. Its output ends:\n{}",
-                    last(&output.end())
+                    last(&output.end(), SHOWN)
                 );
             }
         }
@@ -267,11 +261,4 @@ fn output_of(program: &Program, context: &TaskContext) -> Result<Output> {
     let place = Place::parse(&program.log)?;
     let store: Arc<dyn ObjectStore> = context.runtime_env().object_store(place.store())?;
     Ok(Output::new(Some(Folder { store, path: place.path().clone() })))
-}
-
-/// The end of a text that an error shows.
-fn last(text: &str) -> &str {
-    let cut = text.len().saturating_sub(SHOWN);
-    let begin = (cut..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(cut);
-    &text[begin..]
 }

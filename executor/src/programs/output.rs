@@ -72,13 +72,18 @@ impl Output {
         }
     }
 
-    /// The end of the output, from the beginning of a line on.
+    /// The end of the output, from the beginning of a line on if it is cut.
     pub fn end(&self) -> String {
         let text = String::from_utf8_lossy(&self.end);
-        let cut = text.len().saturating_sub(END);
-        match text.char_indices().map(|(at, _)| at).find(|at| *at >= cut) {
-            Some(0) | None => text.into_owned(),
-            Some(at) => text[at..].split_once('\n').map_or(&text[at..], |(_, lines)| lines).to_string(),
+        let end = last(&text, END);
+        match end.len() < text.len() {
+            true => end.split_once('\n').map_or(end, |(_, lines)| lines).to_string(),
+            false => end.to_string(),
         }
     }
+}
+
+/// At most so many bytes of the end of a text.
+pub(super) fn last(text: &str, bytes: usize) -> &str {
+    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..]
 }

@@ -11,6 +11,7 @@
 //! closes when it lets go of the program, and when it dies.
 
 use super::order::{Order, Verdict};
+use crate::memory::resident_bytes_of;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,7 +28,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(2);
 /// Wait between rounds of SIGKILL: a process that was born meanwhile is met in the next one.
 const ROUND: Duration = Duration::from_millis(20);
-const PAGE: u64 = 4 << 10;
 
 enum Heard {
     Ended(Pid, WaitStatus),
@@ -112,7 +112,7 @@ fn watch(main: Pid, heard: &Receiver<Heard>, dir: &Path, memory: u64, disk: u64)
             Ok(Heard::Unwanted) | Err(RecvTimeoutError::Disconnected) => return Verdict::Unwanted,
             Ok(Heard::Ended(..)) | Err(RecvTimeoutError::Timeout) => {}
         }
-        let held = descendants().iter().map(|pid| resident(*pid)).sum();
+        let held = descendants().iter().map(resident_bytes_of).sum();
         if held > memory {
             return Verdict::Memory(held);
         }
@@ -177,14 +177,6 @@ fn descendants() -> BTreeSet<i32> {
         }
     }
     found
-}
-
-/// Resident bytes of a process, without pages of files.
-fn resident(pid: i32) -> u64 {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let mut pages = statm.split_whitespace().map(|pages| pages.parse::<u64>().unwrap_or(0));
-    let (resident, of_files) = (pages.nth(1).unwrap_or(0), pages.next().unwrap_or(0));
-    resident.saturating_sub(of_files) * PAGE
 }
 
 /// Bytes of the files in a folder.

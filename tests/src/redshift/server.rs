@@ -54,7 +54,7 @@ impl Held {
 
 /// The server's end of it.
 struct Hold {
-    /// Of an earlier statement of the session.
+    /// Words of an earlier statement of the session.
     after: &'static str,
     words: &'static str,
     /// After the statement was carried out, and before its answer; else before it.

@@ -17,6 +17,10 @@ pub(super) fn no_fewer(plan: &LogicalPlan, columns: &[Column]) -> Result<Logical
     if !varies(plan)? {
         return Ok(plan.clone());
     }
+    if columns.is_empty() {
+        // Only whether there are rows may differ.
+        return LogicalPlanBuilder::empty(true).build();
+    }
     match plan {
         LogicalPlan::Limit(of) => no_fewer(&of.input, columns),
         LogicalPlan::Sort(of) => no_fewer(&of.input, columns),
@@ -145,10 +149,10 @@ fn joined(join: &Join, columns: &[Column]) -> Result<LogicalPlan> {
         (false, false) => matched(join, columns)?,
     }];
     if left_is_kept && !of_right.is_empty() {
-        parts.push(unmatched(left, &of_left)?);
+        parts.push(no_fewer(left, &of_left)?);
     }
     if right_is_kept && !of_left.is_empty() {
-        parts.push(unmatched(right, &of_right)?);
+        parts.push(no_fewer(right, &of_right)?);
     }
     if parts.len() == 1 {
         return Ok(parts.remove(0));
@@ -183,12 +187,4 @@ fn matched(join: &Join, columns: &[Column]) -> Result<LogicalPlan> {
     let (left, right): (Result<_>, Result<_>) = (side(&join.left), side(&join.right));
     let equality = join.null_equality;
     Ok(LogicalPlan::Join(Join::try_new(left?, right?, on, filter, kind, constraint, equality, join.null_aware)?))
-}
-
-/// The rows of one side, which the join keeps when they match none of the other.
-fn unmatched(side: &LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
-    match columns.is_empty() {
-        true => LogicalPlanBuilder::empty(true).build(),
-        false => no_fewer(side, columns),
-    }
 }
