@@ -7,16 +7,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A program that leaves a process in a session of its own, which ignores SIGTERM, and says who they are.
+/// Each line is one write: two processes print at a time.
 const DAEMON: &str = "
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        print('daemon', os.getpid(), flush=True)
+        os.write(1, f'daemon {os.getpid()}\\n'.encode())
         time.sleep(1000)
     os._exit(0)
-print('program', os.getpid(), flush=True)
+os.write(1, f'program {os.getpid()}\\n'.encode())
 time.sleep(float(sys.argv[1]))
 print('slept', flush=True)
 ";

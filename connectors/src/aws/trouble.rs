@@ -1,10 +1,10 @@
 //! What it means when a service of AWS does not answer as it should, and how long to try again.
 
 use super::causes;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use std::error::Error;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 /// The first pause before another try, at most; it doubles with each.
@@ -24,15 +24,17 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    pub fn of<E, R>(error: &SdkError<E, R>) -> Self
+    pub fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
-        R: fmt::Debug + 'static,
     {
         match error {
             SdkError::ServiceError(refused) => {
-                let refused = refused.err();
-                Self::of_code(refused.code().unwrap_or_default(), refused.message().unwrap_or_default())
+                let (refused, status) = (refused.err(), refused.raw().status());
+                match (refused.code(), refused.message()) {
+                    (None, None) => Self::of_status(status.as_u16()),
+                    (code, message) => Self::of_code(code.unwrap_or_default(), message.unwrap_or_default()),
+                }
             }
             SdkError::TimeoutError(_) => Self::Passing("it did not answer in time".to_string()),
             SdkError::DispatchFailure(failure) => {
@@ -43,8 +45,21 @@ impl Trouble {
                     false => Self::Passing(message),
                 }
             }
-            SdkError::ResponseError(_) => Self::Passing("its answer is not understood".to_string()),
+            SdkError::ResponseError(answer) => {
+                let status = answer.raw().status();
+                Self::Passing(format!("its answer, of HTTP status {status}, is not understood: {}", causes(error)))
+            }
             other => Self::Refused { code: String::new(), message: causes(other) },
+        }
+    }
+
+    /// The trouble of an answer that says nothing more.
+    fn of_status(status: u16) -> Self {
+        let message = format!("it answered with HTTP status {status} and without a reason");
+        match status {
+            429 => Self::Throttled(message),
+            500.. => Self::Passing(message),
+            _ => Self::Refused { code: String::new(), message: format!("{message}: is it the right endpoint?") },
         }
     }
 

@@ -60,7 +60,10 @@ impl MysqlSink {
         }
         let into = if load.creates {
             if self.is_there(connection, &load.name).await? {
-                let what = exec_datafusion_err!("MySQL has a table {} already", load.qualified());
+                let what = exec_datafusion_err!(
+                    "MySQL has a table {} by now, which was not there when this load began; nothing was written: run it again to add the rows",
+                    load.qualified()
+                );
                 return Err(Moving::Failed(what));
             }
             let new = load.in_database(&load.new_name());

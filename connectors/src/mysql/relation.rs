@@ -41,24 +41,27 @@ pub(super) struct ServerColumn {
     pub is_hidden: bool,
 }
 
-/// A table's name as SQL writes it, in its parts.
+/// A table's name as SQL writes it, in its parts: the quotes of MySQL, or those of the standard.
 fn parts(table: &str) -> Option<Vec<String>> {
     let mut parts = vec![String::new()];
     let mut characters = table.trim().chars().peekable();
-    let mut is_quoted = false;
+    let mut quote = None;
     while let Some(character) = characters.next() {
         let last = parts.last_mut()?;
-        match character {
-            '`' if is_quoted && characters.peek() == Some(&'`') => {
-                characters.next();
-                last.push('`');
+        match (character, quote) {
+            (character, Some(open)) if character == open => {
+                if characters.next_if_eq(&open).is_some() {
+                    last.push(open);
+                } else {
+                    quote = None;
+                }
             }
-            '`' => is_quoted = !is_quoted,
-            '.' if !is_quoted => parts.push(String::new()),
-            character => last.push(character),
+            ('`' | '"', None) => quote = Some(character),
+            ('.', None) => parts.push(String::new()),
+            (character, _) => last.push(character),
         }
     }
-    (!is_quoted && parts.iter().all(|part| !part.is_empty()) && parts.len() <= 2).then_some(parts)
+    (quote.is_none() && parts.iter().all(|part| !part.is_empty()) && parts.len() <= 2).then_some(parts)
 }
 
 /// Database and name of a table that is named as in SQL, in `database` unless it says another one.
@@ -240,8 +243,9 @@ mod tests {
         assert_eq!(qualified("orders", Some("shop")).unwrap(), pair(("shop", "orders")));
         assert_eq!(qualified("old.orders", None).unwrap(), pair(("old", "orders")));
         assert_eq!(qualified("`a.b`.`c``d`", Some("shop")).unwrap(), pair(("a.b", "c`d")));
+        assert_eq!(qualified("\"a`b\".\"c\"\"d\"", None).unwrap(), pair(("a`b", "c\"d")));
         assert!(qualified("orders", None).unwrap_err().to_string().contains("names no database"));
-        for wrong in ["", "a.", "`a", "a.b.c"] {
+        for wrong in ["", "a.", "`a", "`a\"", "a.b.c"] {
             assert!(qualified(wrong, Some("shop")).is_err(), "{wrong}");
         }
     }

@@ -5,11 +5,16 @@ use super::encode::{Encoder, Form};
 use super::sink::MysqlSink;
 use super::wire::Connection;
 use crate::rejects;
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{TryStreamExt, stream};
-use tokio::sync::mpsc;
+use std::io;
+use tokio::sync::mpsc::{self, Sender, error::SendError};
+
+/// Bytes of a packet, at most: less than the least `max_allowed_packet` that servers come with.
+const PACKET: usize = 512 << 10;
 
 impl MysqlSink {
     fn encoder(&self, form: Form) -> Result<Encoder> {
@@ -68,7 +73,7 @@ impl MysqlSink {
                 while from < prepared.rows {
                     from = encoder.take(&prepared, from)?;
                     // Who does not listen any more says why.
-                    if encoder.is_full() && sender.send(Ok(encoder.piece().into())).await.is_err() {
+                    if encoder.is_full() && send(&sender, encoder.piece()).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -77,7 +82,7 @@ impl MysqlSink {
                 }
             }
             if !encoder.is_empty() {
-                let _ = sender.send(Ok(encoder.piece().into())).await;
+                let _ = send(&sender, encoder.piece()).await;
             }
             drop(sender);
             Ok::<_, DataFusionError>(())
@@ -115,7 +120,16 @@ impl MysqlSink {
                 if encoder.is_full() || (is_last && !encoder.is_empty()) {
                     // Values are escaped, so that they are UTF-8 as they were.
                     let values = String::from_utf8_lossy(&encoder.piece()).into_owned();
-                    let inserted = connection.execute(&format!("{insert}{values}")).await;
+                    let statement = format!("{insert}{values}");
+                    if statement.len() >= connection.max_statement {
+                        return exec_err!(
+                            "an INSERT of {} bytes, behind row {done}, is more than the max_allowed_packet of MySQL, {}: raise that, or set local_infile = ON, \
+                             with which texts have any length",
+                            statement.len(),
+                            connection.max_statement
+                        );
+                    }
+                    let inserted = connection.execute(&statement).await;
                     inserted.map_err(|error| self.of_target(staging, error))?;
                     if connection.warnings() > 0 {
                         self.complain(connection, staging, &format!(", behind row {done}")).await?;
@@ -141,4 +155,13 @@ impl MysqlSink {
             None => Ok(()),
         }
     }
+}
+
+/// Sends a piece, which has any length, in packets that every server takes.
+async fn send(packets: &Sender<io::Result<Bytes>>, piece: Vec<u8>) -> Result<(), SendError<io::Result<Bytes>>> {
+    let mut rest = Bytes::from(piece);
+    while !rest.is_empty() {
+        packets.send(Ok(rest.split_to(rest.len().min(PACKET)))).await?;
+    }
+    Ok(())
 }

@@ -32,6 +32,8 @@ pub(super) struct Connection {
     pub hashes_joins: bool,
     /// Whether it takes LOAD DATA LOCAL.
     pub takes_files: bool,
+    /// Bytes of a statement that it takes, at most.
+    pub max_statement: usize,
     /// Whether it tells names of tables apart by the case of their letters.
     pub has_case: bool,
     /// The answer of a query has not been read to its end.
@@ -81,16 +83,19 @@ impl Connection {
             is_mariadb: false,
             hashes_joins: false,
             takes_files: false,
+            max_statement: usize::MAX,
             has_case: true,
             is_busy: false,
         };
-        let known = connection.rows("SELECT @@version, @@local_infile, @@lower_case_table_names").await?;
+        let known =
+            connection.rows("SELECT @@version, @@local_infile, @@lower_case_table_names, @@max_allowed_packet").await?;
         let known = known.into_iter().next().unwrap_or_default();
         let text = |at: usize| known.get(at).and_then(Option::as_deref).unwrap_or_default();
         connection.is_mariadb = text(0).contains("MariaDB");
         connection.hashes_joins = !connection.is_mariadb && hashes_joins(text(0));
         connection.takes_files = text(1) == "1";
         connection.has_case = text(2) == "0";
+        connection.max_statement = text(3).parse().unwrap_or(usize::MAX);
         let session = session(settings, connection.is_mariadb);
         connection.execute(&session).await?;
         Ok(connection)
@@ -191,7 +196,7 @@ impl Connection {
         }
     }
 
-    /// LOAD DATA LOCAL INFILE of these bytes. Returns the rows that were loaded, and how many warnings there are.
+    /// LOAD DATA LOCAL INFILE of these pieces, each of which the server takes as a packet. Returns the rows that were loaded, and how many warnings there are.
     pub async fn load(
         &mut self,
         sql: &str,

@@ -500,7 +500,7 @@ impl PostgresSink {
         if target.is_direct()? {
             self.become_target(&mut connection, &staged).await?;
         } else if target.is_new {
-            connection.execute(&target.created()).await?;
+            self.appear(&mut connection, &target.created()).await?;
         } else if target.mode() == Mode::Replace {
             // TRUNCATE would empty it for older snapshots too.
             connection.execute(&format!("DELETE FROM {}", target.qualified())).await?;
@@ -591,9 +591,20 @@ impl PostgresSink {
             );
         }
         connection.execute(&format!("ALTER TABLE {table} RESET (autovacuum_enabled)")).await?;
-        connection.execute(&format!("ALTER TABLE {table} RENAME TO {}", quoted(&target.name))).await?;
+        self.appear(connection, &format!("ALTER TABLE {table} RENAME TO {}", quoted(&target.name))).await?;
         connection.execute(&format!("DROP TABLE {}", target.parts())).await?;
         Ok(())
+    }
+
+    /// Carries out the statement that gives the target its name.
+    async fn appear(&self, connection: &mut Connection, sql: &str) -> Result<()> {
+        match connection.execute(sql).await {
+            Err(error) if error.code() == Some("42P07") => exec_err!(
+                "PostgreSQL has a table {} by now, which was not there when this load began; nothing was written: run it again to add the rows",
+                self.target.qualified()
+            ),
+            made => made.map(drop).map_err(Into::into),
+        }
     }
 
     /// Ends the sessions of attempts that nobody waits for: they hold the table that becomes the target, or is dropped.

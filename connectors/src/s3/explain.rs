@@ -49,7 +49,7 @@ impl Explaining {
         // The object itself first.
         objects.sort_by_key(|object| object.key != at.as_ref());
         let said = refusal(&objects, &format!("{}{folder}", self.root));
-        Error::PermissionDenied { path: format!("{}{at}", self.root), source: Box::new(Archived(said)) }
+        Error::NotSupported { source: Box::new(Archived(said)) }
     }
 }
 

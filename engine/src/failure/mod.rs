@@ -189,7 +189,7 @@ pub(crate) fn inner<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Err
 pub fn message(error: &DataFusionError) -> String {
     let stripped = error.strip_backtrace();
     let mut text = stripped.as_str();
-    const PREFIXES: [&str; 10] = [
+    const PREFIXES: [&str; 11] = [
         "Error during planning: ",
         "Execution error: ",
         "External error: ",
@@ -198,6 +198,7 @@ pub fn message(error: &DataFusionError) -> String {
         "Schema error: ",
         "SQL error: ",
         "Object Store error: ",
+        "Operation not supported: ",
         "IO error: ",
         "Resources exhausted: ",
     ];

@@ -4,6 +4,7 @@
 //! DataFusion's own exchanges inside. Otherwise it is planned again for the slots of the whole cluster and cut where rows change partitions.
 
 mod broadcast;
+mod cells;
 mod certain;
 mod cut;
 mod fieldless;
@@ -47,6 +48,10 @@ use window_filter::filters_as_columns;
 
 /// Plans `logical`, which is a query, an INSERT or a COPY, for the available executors.
 pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedJob> {
+    planned(state, logical, shape).await.map_err(|error| cells::explained(state, logical, error))
+}
+
+async fn planned(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedJob> {
     let options = crate::config::of(state.config());
     let optimized = filters_as_columns(state.optimize(logical)?)?;
     fieldless::refuse_groups(&optimized)?;

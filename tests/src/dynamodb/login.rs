@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::cluster::{run, succeed, windlass};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use windlass_scheduler::meta::{EmbeddedStore, MetaStore};
 
@@ -55,6 +57,25 @@ async fn what_is_wrong_is_said_in_one_line() {
     ] {
         refused(&session, &at(location, &options), &[words]).await;
     }
+    for (status, words) in [("404 Not Found", "is it the right endpoint?"), ("502 Bad Gateway", "has a fault")] {
+        let options = format!("{keys}, endpoint '{}'", another_server(status));
+        let status = &status[..3];
+        refused(&session, &at("dynamodb://eu-central-1/people", &options), &[words, status]).await;
+    }
+}
+
+/// A server that is none of DynamoDB: it answers all requests of one connection with a page. Returns its URL.
+fn another_server(status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("it has an address"));
+    std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("somebody connects");
+        while connection.read(&mut [0; 65_536]).is_ok_and(|bytes| bytes > 0) {
+            let page = format!("HTTP/1.1 {status}\r\ncontent-type: text/html\r\ncontent-length: 7\r\n\r\n<html/>");
+            connection.write_all(page.as_bytes()).expect("it reads");
+        }
+    });
+    url
 }
 
 /// The environment and AWS's files, of each process.

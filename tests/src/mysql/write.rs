@@ -175,6 +175,21 @@ async fn a_write_makes_its_target() {
     until(server, &format!("SELECT count(*) {SESSIONS}"), "0").await;
 }
 
+/// A text is longer than the server's packets: LOAD DATA has it in several, and an INSERT says what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_is_longer_than_a_packet() {
+    let server = &MariaDb::start();
+    scripted(server, "SET GLOBAL max_allowed_packet = 1048576; CREATE TABLE target (n int PRIMARY KEY, pad longtext)");
+    let session = embedded().await;
+    let insert = "INSERT INTO target SELECT 1, repeat('x', 3000000)";
+    done(&session, &[&create(server, "target", "target", ""), insert]).await;
+    let length = "SELECT length(pad) FROM target";
+    assert_eq!((answers(&session, length).await.as_str(), scripted(server, length).as_str()), ("3000000", "3000000"));
+    scripted(server, "SET GLOBAL local_infile = OFF");
+    refused(&session, &insert.replace("1,", "2,"), &["max_allowed_packet", "1048576", "local_infile"]).await;
+    done(&session, &["INSERT INTO target SELECT 3, repeat('x', 1000000)"]).await;
+}
+
 /// An executor that dies at any step costs time, and no row. It reads from ranges that are the same for every attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_dies_while_it_writes() {

@@ -252,7 +252,7 @@ async fn names_are_taken_once() {
     let write = Write::begin(server, "Raced", &schema, Target::New).await.expect("it begins");
     scripted(server, "CREATE TABLE raced (n text)");
     let error = write.rows(std::slice::from_ref(&rows)).await.expect_err("it is taken");
-    assert!(error.contains("\"raced\" already exists"), "{error}");
+    assert!(error.contains("has a table \"public\".\"raced\" by now"), "{error}");
     assert_eq!(scripted(server, "SELECT count(*) FROM raced"), "0");
     assert_eq!(scripted(server, LEFT), "0");
     assert_eq!(scripted(server, "SELECT count(*) FROM windlass_loads"), "0");

@@ -49,7 +49,7 @@ pub struct Copy {
     /// Option of the session, as SET does; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub set: Vec<(String, String)>,
-    /// Show what would be done.
+    /// Check the target, its columns, keys and types, and show the plan: nothing is read from the source, and nothing is written.
     #[arg(long)]
     pub dry_run: bool,
     /// Show no progress bar.

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection, ScalarUDF, Sort,
     TableScan, cast, lit, when,
 };
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Most digits of decimals whose sum over any number of rows has at most 38.
@@ -110,13 +111,13 @@ fn of_aggregate(aggregate: &Aggregate) -> Result<Option<(Fragment, Vec<ColumnId>
     };
     let Some(keys) = aggregate.group_expr.iter().map(at).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let (mut parts, mut fields) = (Vec::new(), Vec::new());
-    for (at, key) in aggregate.group_expr.iter().enumerate() {
+    for key in &aggregate.group_expr {
         let (_, field) = key.to_field(input)?;
-        fields.push(Field::new(key_name(at), field.data_type().clone(), field.is_nullable()));
+        fields.push(Field::new(field.name(), field.data_type().clone(), field.is_nullable()));
     }
     let calls = aggregate.aggr_expr.iter().map(|call| parts_of(call, &at, &any)).collect::<Option<Vec<_>>>();
     let Some(calls) = calls else { return Ok(None) };
-    for (number, (part, of)) in calls.into_iter().flatten().enumerate() {
+    for (part, of) in calls.into_iter().flatten() {
         let kind = match (part, of) {
             (Part::Rows | Part::Values(_), _) => DataType::Int64,
             (Part::Sum(_), Some(of)) => {
@@ -130,10 +131,10 @@ fn of_aggregate(aggregate: &Aggregate) -> Result<Option<(Fragment, Vec<ColumnId>
             (_, Some(of)) => of.get_type(input)?,
             (_, None) => return Ok(None),
         };
+        fields.push(Field::new(part_name(part, of), kind, true));
         parts.push(part);
-        fields.push(Field::new(part_name(number), kind, true));
     }
-    let (schema, output) = (Arc::new(Schema::new(fields)), FragmentOutput::Groups { keys, parts });
+    let (schema, output) = (told_apart(fields), FragmentOutput::Groups { keys, parts });
     Ok(Some((Fragment { source, output, schema }, Vec::new())))
 }
 
@@ -179,24 +180,34 @@ fn parts_of<'a>(
     }
 }
 
-fn key_name(at: usize) -> String {
-    format!("key{at}")
+/// What errors call a part.
+fn part_name(part: Part, of: Option<&Expr>) -> String {
+    let function = match part {
+        Part::Rows => return "count(*)".to_string(),
+        Part::Values(_) => "count",
+        Part::Sum(_) => "sum",
+        Part::Min(_) => "min",
+        Part::Max(_) => "max",
+    };
+    format!("{function}({})", of.map(|of| of.human_display().to_string()).unwrap_or_default())
 }
 
-fn part_name(at: usize) -> String {
-    format!("part{at}")
-}
-
-fn column_name(at: usize) -> String {
-    format!("column{at}")
-}
-
-/// The columns of the rows of `node`, under names that none shares.
+/// The columns of the rows of `node`.
 fn schema_of(node: &LogicalPlan, columns: &[ColumnId]) -> SchemaRef {
-    let fields = node.schema().fields().iter().take(columns.len()).enumerate();
-    let field =
-        |(at, field): (usize, &Arc<Field>)| Field::new(column_name(at), field.data_type().clone(), field.is_nullable());
-    Arc::new(Schema::new(fields.map(field).collect::<Vec<_>>()))
+    told_apart(node.schema().fields().iter().take(columns.len()).map(|field| Field::clone(field)).collect())
+}
+
+/// Fields under names that none shares: a further one of a name has its position too. Metadata are left out.
+fn told_apart(fields: Vec<Field>) -> SchemaRef {
+    let mut names = HashSet::new();
+    let told_apart = fields.into_iter().enumerate().map(|(at, field)| {
+        let mut name = field.name().clone();
+        while !names.insert(name.clone()) {
+            name = format!("{name} {}", at + 1);
+        }
+        Field::new(name, field.data_type().clone(), field.is_nullable())
+    });
+    Arc::new(Schema::new(told_apart.collect::<Vec<_>>()))
 }
 
 /// The position of a column in the rows of `input`.
@@ -317,18 +328,19 @@ fn named(node: &LogicalPlan, scan: LogicalPlan, columns: usize) -> Result<Logica
         .schema()
         .iter()
         .take(columns)
-        .enumerate()
-        .map(|(at, (qualifier, field))| column(column_name(at)).alias_qualified(qualifier.cloned(), field.name()));
+        .zip(columns_of(&scan))
+        .map(|((qualifier, field), column)| column.alias_qualified(qualifier.cloned(), field.name()));
     Ok(LogicalPlan::Projection(Projection::try_new(named.collect(), Arc::new(scan))?))
 }
 
-fn column(name: String) -> Expr {
-    Expr::Column(Column::new(Some("fragment"), name))
+fn columns_of(scan: &LogicalPlan) -> Vec<Expr> {
+    scan.schema().columns().into_iter().map(Expr::Column).collect()
 }
 
 /// The aggregate of the parts of `scan`.
 fn together(aggregate: &Aggregate, scan: LogicalPlan, functions: &Functions) -> Result<LogicalPlan> {
-    let keys: Vec<Expr> = (0..aggregate.group_expr.len()).map(|at| column(key_name(at))).collect();
+    let mut keys = columns_of(&scan);
+    let mut of_parts = keys.split_off(aggregate.group_expr.len()).into_iter();
     let (mut calls, mut results) = (Vec::new(), Vec::new());
     let mut outputs = aggregate.schema.iter();
     for (key, (qualifier, field)) in keys.iter().zip(outputs.by_ref()) {
@@ -342,7 +354,7 @@ fn together(aggregate: &Aggregate, scan: LogicalPlan, functions: &Functions) -> 
                 Part::Rows | Part::Values(_) | Part::Sum(_) => Arc::clone(&functions.sum),
                 Part::Min(_) | Part::Max(_) => Arc::clone(&called.func),
             };
-            let args = vec![column(part_name(calls.len()))];
+            let args = of_parts.next().into_iter().collect();
             let call = Expr::AggregateFunction(AggregateFunction::new_udf(function, args, false, None, vec![], None));
             values.push(Expr::Column(Column::new_unqualified(call.schema_name().to_string())));
             calls.push(call);
