@@ -126,6 +126,8 @@ pub enum Command {
 pub struct Launch {
     pub stage: StageId,
     pub plan: PlanHash,
+    /// Whether the attempts hold no slots: see [`StageSpec::once`](crate::job::StageSpec::once).
+    pub once: bool,
     /// Pairs of partition and attempt number, sorted by partition.
     pub attempts: Vec<(u32, u32)>,
     /// Locations of the stage's inputs, in the order of `StageSpec::inputs`, each sorted by partition.

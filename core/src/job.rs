@@ -113,7 +113,7 @@ pub struct StageSpec {
     /// Number of rows that suffices: once finished tasks have produced them, the other tasks need not run.
     pub row_limit: Option<u64>,
     /// Whether each task may begin only once, because it does more than compute rows, as a user's program does. The job fails when such a task is lost, or its
-    /// output while it is needed.
+    /// output while it is needed. Such tasks hold no slots, and have as many places of their own.
     pub once: bool,
 }
 

@@ -126,7 +126,8 @@ impl Runner {
         });
         for (index, &(partition, attempt)) in group.order.attempts.iter().enumerate() {
             let name = group.order.stage.task(partition).attempt(attempt);
-            let threads = self.threads();
+            // The task of a program only waits for its process.
+            let threads = if group.order.once { Threads::Beside } else { self.threads() };
             let handle = match threads {
                 Threads::Slots => self.node.cpu(),
                 Threads::Spare => self.node.spare(),

@@ -234,6 +234,8 @@ pub struct LaunchOrder {
     pub inputs: Vec<(u32, Vec<MapLocation>)>,
     /// Addresses (host:port) of the executors that `inputs` name.
     pub executors: Vec<(ExecutorId, String)>,
+    /// Whether the attempts hold no slots.
+    pub once: bool,
 }
 
 /// Encodes the core's launch with the driver's additions: `input_stages` are the producers' indexes in the order of `launch.inputs`.
@@ -261,6 +263,7 @@ pub fn launch_to_wire(
             .into_iter()
             .map(|(executor, address)| v1::ExecutorAddress { executor: executor.0, address })
             .collect(),
+        once: launch.once,
     }
 }
 
@@ -279,6 +282,7 @@ impl TryFrom<v1::Launch> for LaunchOrder {
                 .map(|input| (input.stage, input.maps.into_iter().map(MapLocation::from).collect()))
                 .collect(),
             executors: wire.executors.into_iter().map(|e| (ExecutorId(e.executor), e.address)).collect(),
+            once: wire.once,
         })
     }
 }
@@ -358,6 +362,7 @@ mod tests {
         let launch = Launch {
             stage: JobId(7).stage(2),
             plan: PlanHash(u128::MAX - 5),
+            once: true,
             attempts: vec![(0, 0), (4, 2)],
             inputs: maps.into(),
         };
@@ -369,6 +374,7 @@ mod tests {
         assert_eq!(order.inputs, vec![(0, vec![at(0, 1), at(1, 2)]), (1, vec![at(0, 2)])]);
         assert_eq!(order.plan_bytes.as_deref(), Some(&b"plan"[..]));
         assert_eq!(order.executors, addresses);
+        assert!(order.once);
     }
 
     #[test]

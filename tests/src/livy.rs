@@ -1,6 +1,7 @@
 //! The calls of Apache Livy 0.8, over HTTP against a cluster of processes.
 
 mod clients;
+mod failover;
 pub(crate) mod http;
 
 use crate::cluster::{Processes, Restarted, succeed, windlass};

@@ -2,7 +2,7 @@
 
 mod cancel;
 mod elastic;
-mod failover;
+pub(crate) mod failover;
 mod leaving;
 mod leftovers;
 mod light;

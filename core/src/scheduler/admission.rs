@@ -133,6 +133,7 @@ impl Scheduler {
         let job = self.jobs.remove(&id)?;
         self.forget_saved(&job, output);
         self.light.remove(&id);
+        self.programs.remove(&id);
         self.departures.forget_job(id, keep);
         for &executor in &job.executors {
             for attempt in self.executors.unwant_job(executor, id) {

@@ -7,6 +7,9 @@
 //!
 //! An attempt holds its slot from its launch until its executor reports its end, wanted or not. Beside full slots there is one place for an attempt of a light
 //! job. When another attempt of the executor ends, the light attempt takes its slot, and the place is free again.
+//!
+//! Attempts of stages that run once, which are users' programs, hold no slots: most of their time they wait for what their own statements compute in
+//! slots. There are as many places for them as there are slots.
 
 use crate::event::ExecutorSpec;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
@@ -30,8 +33,10 @@ pub(super) struct Executor {
     pub spec: ExecutorSpec,
     pub state: ExecutorState,
     pub heard: Instant,
-    /// Attempts that hold a slot. False: the attempt was cancelled, and its end is awaited.
+    /// Attempts that have not ended. False: the attempt was cancelled, and its end is awaited.
     pub running: BTreeMap<AttemptId, bool>,
+    /// Those of them that hold a place of a program, and no slot.
+    programs: BTreeSet<AttemptId>,
     /// Stages that ran here and whose outputs were not dropped yet.
     pub stages: BTreeMap<StageId, Share>,
     /// Seed of the executor's weights in rendezvous hashing, made from the name, so that caches survive a restart.
@@ -41,7 +46,7 @@ pub(super) struct Executor {
 /// Attempts and outputs of one stage on one executor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
-    /// Attempts that hold a slot.
+    /// Attempts that have not ended.
     pub running: u32,
     /// Committed outputs.
     pub committed: u32,
@@ -51,7 +56,15 @@ pub(super) struct Share {
 
 impl Executor {
     pub fn free_slots(&self) -> u32 {
-        self.spec.slots.saturating_sub(self.running.len() as u32)
+        self.spec.slots.saturating_sub((self.running.len() - self.programs.len()) as u32)
+    }
+
+    /// Free places of programs.
+    pub fn free_places(&self) -> u32 {
+        match self.state {
+            ExecutorState::Live => self.spec.slots.saturating_sub(self.programs.len() as u32),
+            ExecutorState::Draining { .. } | ExecutorState::Leaving => 0,
+        }
     }
 
     /// Slots on offer for new tasks.
@@ -64,7 +77,8 @@ impl Executor {
 
     /// Whether all slots are taken and the place beside them is free.
     fn is_full(&self) -> bool {
-        self.state == ExecutorState::Live && self.spec.slots > 0 && self.running.len() == self.spec.slots as usize
+        let taken = self.running.len() - self.programs.len();
+        self.state == ExecutorState::Live && self.spec.slots > 0 && taken == self.spec.slots as usize
     }
 
     pub fn has_any_of(&self, job: JobId) -> bool {
@@ -140,6 +154,12 @@ impl Executors {
         self.full.iter().filter_map(|id| self.all.get(id))
     }
 
+    /// The live executor with most free places of programs among those that suit, if one has any.
+    pub fn most_places(&self, suits: impl Fn(&Executor) -> bool) -> Option<&Executor> {
+        let free = self.all.values().filter(|executor| executor.free_places() > 0 && suits(executor));
+        free.max_by_key(|executor| (executor.free_places(), executor.free_slots(), Reverse(executor.spec.id)))
+    }
+
     pub fn offer_count(&self) -> usize {
         self.offers.len()
     }
@@ -185,6 +205,7 @@ impl Executors {
             state: ExecutorState::Live,
             heard: now,
             running: BTreeMap::new(),
+            programs: BTreeSet::new(),
             stages: BTreeMap::new(),
             name_hash,
         };
@@ -222,17 +243,22 @@ impl Executors {
         Some(executor)
     }
 
-    pub fn launch(&mut self, id: ExecutorId, attempt: AttemptId) {
+    /// `once`: it takes a place of a program, and no slot.
+    pub fn launch(&mut self, id: ExecutorId, attempt: AttemptId, once: bool) {
         self.update(id, |e| {
             e.running.insert(attempt, true);
+            if once {
+                e.programs.insert(attempt);
+            }
             e.stages.entry(attempt.stage()).or_default().running += 1;
         });
     }
 
-    /// Ends an attempt that holds a slot and returns whether it was still wanted; `None` when it holds no slot.
+    /// Ends an attempt and returns whether it was still wanted; `None` when it does not run.
     pub fn end(&mut self, id: ExecutorId, attempt: AttemptId) -> Option<bool> {
         self.update(id, |e| {
             let wanted = e.running.remove(&attempt)?;
+            e.programs.remove(&attempt);
             if let Some(share) = e.stages.get_mut(&attempt.stage()) {
                 share.running -= 1;
             }
@@ -281,7 +307,7 @@ impl Executors {
         self.all.get(&id).is_some_and(|e| e.running.get(&attempt) == Some(&true))
     }
 
-    /// Marks the attempt as not wanted; it keeps its slot. Returns whether it was wanted before.
+    /// Marks the attempt as not wanted; it keeps its place. Returns whether it was wanted before.
     pub fn unwant(&mut self, id: ExecutorId, attempt: AttemptId) -> bool {
         let wanted = self.all.get_mut(&id).and_then(|e| e.running.get_mut(&attempt));
         wanted.is_some_and(|wanted| std::mem::replace(wanted, false))

@@ -192,7 +192,21 @@ impl Job {
     /// Whether the job's only task waits, has no history of failures, and does little. After a failure of any kind it needs a slot.
     pub fn may_run_beside(&self) -> bool {
         let [stage] = &self.stages[..] else { return false };
-        self.spec.light && stage.tasks.len() == 1 && stage.trouble.is_empty() && !self.runnable.is_empty()
+        self.spec.light
+            && !self.is_once(0)
+            && stage.tasks.len() == 1
+            && stage.trouble.is_empty()
+            && !self.runnable.is_empty()
+    }
+
+    /// Whether a task waits for a slot.
+    pub fn wants_slots(&self) -> bool {
+        self.runnable.iter().any(|&stage| !self.is_once(stage))
+    }
+
+    /// The first stage with a task that waits for a place of a program.
+    pub fn waiting_program(&self) -> Option<u32> {
+        self.runnable.iter().copied().find(|&stage| self.is_once(stage))
     }
 
     /// Whether the result stage is complete.

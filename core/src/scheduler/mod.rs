@@ -88,6 +88,8 @@ pub struct Scheduler {
     stragglers: BTreeSet<(StageId, u32)>,
     /// Light jobs whose task waits.
     light: BTreeSet<JobId>,
+    /// Jobs of which a task of a stage that runs once waits.
+    programs: BTreeSet<JobId>,
     /// The job of each statement whose stages are saved; the first, when several run at the same time.
     saved_for: BTreeMap<Arc<str>, JobId>,
     /// Jobs with stages that this step has to save.
@@ -119,6 +121,7 @@ impl Scheduler {
             departures: Departures::default(),
             stragglers: BTreeSet::new(),
             light: BTreeSet::new(),
+            programs: BTreeSet::new(),
             saved_for: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             submitted: 0,
@@ -210,12 +213,35 @@ impl Scheduler {
             }
         }
         self.executors.seen_by_all();
+        if !self.programs.is_empty() {
+            self.start_programs(now, output);
+        }
         if !self.light.is_empty() {
             self.start_light(now, output);
         }
         if !self.stragglers.is_empty() {
             self.start_copies(now, output);
         }
+    }
+
+    /// Starts tasks of stages that run once, which have places of their own, first come, first served.
+    fn start_programs(&mut self, now: Instant, output: &mut Output) {
+        for id in self.programs.clone() {
+            while let Some((stage, partition, executor)) = self.place_of_program(now, id) {
+                self.launch(now, id, stage, partition, executor, output);
+            }
+        }
+    }
+
+    fn place_of_program(&self, now: Instant, id: JobId) -> Option<(u32, u32, ExecutorId)> {
+        let job = self.jobs.get(&id)?;
+        let index = job.waiting_program()?;
+        let (spec, stage) = (&job.spec.stages[index as usize], &job.stages[index as usize]);
+        let (executors, exclusions) = (&self.executors, &self.exclusions);
+        let question = Question { now, locality_wait: self.config.locality_wait, spec, stage, executors, exclusions };
+        let partition = stage.pending.iter().next()?;
+        let executor = executors.most_places(|executor| question.suits(partition, executor))?;
+        Some((index, partition, executor.spec.id))
     }
 
     /// Starts tasks of light jobs beside full slots, first come, first served.
@@ -272,11 +298,16 @@ impl Scheduler {
             s.started = true;
             output.facts.push(Fact::StageStarted { stage: s.id });
         }
-        self.executors.launch(executor, attempt);
+        self.executors.launch(executor, attempt, job.is_once(stage));
         self.pools.started(&job.pool, id);
         if job.runnable.is_empty() {
-            self.pools.set_hungry(&job.pool, id, false);
             self.light.remove(&id);
+        }
+        if !job.wants_slots() {
+            self.pools.set_hungry(&job.pool, id, false);
+        }
+        if job.waiting_program().is_none() {
+            self.programs.remove(&id);
         }
         output.facts.push(Fact::TaskStarted { attempt, executor });
         Some(attempt)
@@ -285,7 +316,12 @@ impl Scheduler {
     /// Lets the job take part in dispatch while it has tasks that could start.
     fn sync_hunger(&mut self, job: JobId) {
         if let Some(job) = self.jobs.get(&job) {
-            self.pools.set_hungry(&job.pool, job.id(), !job.runnable.is_empty());
+            self.pools.set_hungry(&job.pool, job.id(), job.wants_slots());
+            if job.waiting_program().is_some() {
+                self.programs.insert(job.id());
+            } else {
+                self.programs.remove(&job.id());
+            }
             if job.may_run_beside() {
                 self.light.insert(job.id());
             } else {
@@ -315,6 +351,9 @@ fn place(
     timers: &mut Timers,
 ) -> Option<(u32, u32, ExecutorId)> {
     for &index in &job.runnable {
+        if job.is_once(index) {
+            continue;
+        }
         let stage = &job.stages[index as usize];
         let question = Question {
             now,

@@ -3,6 +3,7 @@
 use super::jobs::Job;
 use crate::event::{Command, Launch, Output};
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
+use crate::job::StageSpec;
 use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
@@ -78,9 +79,9 @@ impl Orders {
             let (executor, stage) = (group[0].0, group[0].1.stage());
             // Tasks start at the end of a step, after everything that may end their job.
             let Some(job) = jobs.get_mut(&stage.job) else { continue };
-            let plan = job.spec.stages[stage.index as usize].plan;
+            let StageSpec { plan, once, .. } = job.spec.stages[stage.index as usize];
             let attempts = group.iter().map(|(_, a)| (a.task.partition, a.attempt)).collect();
-            let launch = Launch { stage, plan, attempts, inputs: job.inputs(stage.index) };
+            let launch = Launch { stage, plan, once, attempts, inputs: job.inputs(stage.index) };
             output.send.push((executor, Command::Launch(launch)));
         }
         self.launches.clear();

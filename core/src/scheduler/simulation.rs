@@ -91,6 +91,7 @@ fn a_seed_always_gives_the_same_run() {
 fn every_situation_occurs() {
     situations_occur::<World>(&[
         "beside full slots",
+        "program beside full slots",
         "cancelled attempt finished",
         "commit",
         "copy committed",

@@ -113,6 +113,7 @@ fn order(script: Option<&'static str>, attempts: &[(u32, u32)]) -> LaunchOrder {
         attempts: attempts.to_vec(),
         inputs: vec![],
         executors: vec![],
+        once: false,
     }
 }
 

@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 use windlass_client::jobs::JobDetail;
 use windlass_client::{Client, ClientError, JobId, JobState, Session, StageState};
 
-struct Primaries {
+pub(crate) struct Primaries {
     etcd: Etcd,
-    dir: tempfile::TempDir,
-    url: String,
+    pub dir: tempfile::TempDir,
+    pub url: String,
     /// Process ids; the first primary leads at the start.
     primaries: Vec<u64>,
+    /// Their addresses of REST.
+    pub rest: Vec<String>,
 }
 
 impl Primaries {
-    async fn start(count: &str) -> Self {
+    pub async fn start(count: &str) -> Self {
         let etcd = Etcd::start().await;
         let dir = tempfile::tempdir().expect("a folder can be made");
         let config = dir.path().join("windlass.toml");
@@ -31,12 +33,13 @@ impl Primaries {
         command.env("WINDLASS_CONFIG", config);
         let described: serde_json::Value = serde_json::from_str(&succeed(command)).expect("the cluster is described");
         let url = described["url"].as_str().expect("it has an address").to_owned();
-        let primaries = described["primaries"].as_array().expect("there are primaries").iter();
-        let primaries = primaries.map(|primary| primary["pid"].as_u64().expect("each has a pid")).collect();
-        Self { etcd, dir, url, primaries }
+        let listed = described["primaries"].as_array().expect("there are primaries");
+        let primaries = listed.iter().map(|primary| primary["pid"].as_u64().expect("each has a pid")).collect();
+        let rest = listed.iter().map(|primary| primary["rest"].as_str().expect("each serves REST").to_owned());
+        Self { etcd, dir, url, primaries, rest: rest.collect() }
     }
 
-    fn signal(&self, primary: usize, signal: &str) {
+    pub fn signal(&self, primary: usize, signal: &str) {
         let mut kill = Command::new("kill");
         kill.args([signal, &self.primaries[primary].to_string()]);
         succeed(kill);

@@ -6,6 +6,7 @@ mod state;
 
 use super::arguments::{Add, Cluster, Decommission, Down, Status, Up, Url};
 use super::jobs::print_json;
+use super::serve::Ready;
 use super::stages::{aligned, several};
 use super::{Failure, Outcome};
 use crate::cli::arguments::Role;
@@ -100,22 +101,21 @@ async fn up(mut command: Up, config: Option<&Path>) -> Outcome {
         ];
         flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     });
-    let (primaries, urls, mut rest) = start_primaries(&dir, &command, config.as_deref(), &elastic).await?;
-    let url = urls.join(",");
+    let primaries = start_primaries(&dir, &command, config.as_deref(), &elastic).await?;
+    let url = primaries.iter().map(|(_, ready)| ready.url.as_str()).collect::<Vec<_>>().join(",");
     let plan = Plan { url: &url, config: config.as_deref(), slots, memory, role: Role::Core };
     let started = start_executors(&dir, 1..=executors as usize, &plan)?;
     let session = Client::connect(&url).await?;
     let (started, joined) = within(join(&session, started)).await?;
-    if rest.is_empty() {
-        rest = session.status().await?.rest;
-    }
+    let rest = session.status().await?.rest;
     let state = State {
         url,
         rest,
         primaries: primaries
             .iter()
-            .map(|primary| Primary {
+            .map(|(primary, ready)| Primary {
                 pid: primary.process.pid,
+                rest: ready.rest.clone(),
                 dir: primary.dir.clone(),
                 started: primary.process.started.clone(),
             })
@@ -126,7 +126,7 @@ async fn up(mut command: Up, config: Option<&Path>) -> Outcome {
         config,
     };
     state.write(&dir)?;
-    primaries.into_iter().for_each(Started::keep);
+    primaries.into_iter().for_each(|(primary, _)| primary.keep());
     started.into_iter().for_each(Started::keep);
     report(&state, &dir, command.json)
 }
@@ -272,25 +272,21 @@ async fn start_primaries(
     command: &Up,
     config: Option<&Path>,
     elastic: &[String],
-) -> Result<(Vec<Started>, Vec<String>, String), Failure> {
+) -> Result<Vec<(Started, Ready)>, Failure> {
     let count = command.primaries.0;
     if count > 1 && command.etcd.is_empty() {
         return Err(Failure::Usage(format!(
             "{count} primaries need an etcd that decides who leads: name it with --etcd"
         )));
     }
-    let (mut started, mut urls, mut rest) = (Vec::new(), Vec::new(), String::new());
+    let mut started = Vec::new();
     for number in 1..=count {
         let name = if number == 1 { "primary".to_owned() } else { format!("primary-{number}") };
         let mut primary = start_primary(dir, &name, command, config, elastic)?;
         let ready = within(primary.ready()).await?;
-        if number == 1 {
-            rest = ready.rest;
-        }
-        urls.push(ready.url);
-        started.push(primary);
+        started.push((primary, ready));
     }
-    Ok((started, urls, rest))
+    Ok(started)
 }
 
 fn start_primary(
@@ -429,14 +425,20 @@ fn report(state: &State, dir: &Path, json: bool) -> Outcome {
     }
     let dir = dir.display();
     let mut text = format!(
-        "cluster at {}: 1 primary, {}, each with {} and {}\n",
+        "cluster at {}: {}, {}, each with {} and {}\n",
         state.url,
+        match state.primaries.len() {
+            1 => "1 primary".to_owned(),
+            primaries => format!("{primaries} primaries"),
+        },
         several(state.executors.len(), "executor"),
         several(state.slots as usize, "slot"),
         ByteSize::human(state.memory_bytes)
     );
-    if !state.rest.is_empty() {
-        text.push_str(&format!("REST at {}\n", state.rest));
+    let mut rest: Vec<&str> = state.primaries.iter().map(|primary| primary.rest.as_str()).collect();
+    rest.retain(|rest| !rest.is_empty());
+    if !rest.is_empty() {
+        text.push_str(&format!("REST at {}\n", rest.join(", ")));
     }
     text.push_str(&format!(
         "query it:  windlass sql --url {}\n           or export WINDLASS_URL=$(windlass cluster url --dir {dir})\nstop it:   windlass cluster down --dir {dir}\nlogs:      {dir}/*/log\n",

@@ -30,6 +30,9 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Primary {
     pub pid: u32,
+    /// Address of REST; empty when it is not served.
+    #[serde(default)]
+    pub rest: String,
     pub dir: PathBuf,
     pub started: String,
 }
@@ -125,7 +128,7 @@ mod tests {
         State {
             url: "grpc://127.0.0.1:1".to_owned(),
             rest: String::new(),
-            primaries: vec![Primary { pid: 1, dir: "p".into(), started: "x".to_owned() }],
+            primaries: vec![Primary { pid: 1, rest: String::new(), dir: "p".into(), started: "x".to_owned() }],
             executors: ["executor-1", "executor-7"]
                 .map(|name| Executor {
                     id: name.to_owned(),

@@ -369,10 +369,22 @@ impl Checker {
             let old = self.attempts.insert(attempt, (executor, Life::Live));
             check(old.is_none(), || format!("{attempt} was launched twice"))?;
             let member = self.members.get_mut(&executor).ok_or("no member")?;
-            let places = member.slots + usize::from(self.jobs[&attempt.job()].spec.light);
-            check(member.holding.len() < places, || format!("{attempt} on {executor}, which has no free slot"))?;
-            if member.holding.len() == member.slots {
-                *self.seen.entry("beside full slots").or_default() += 1;
+            let is_program = |of: &&AttemptId| self.jobs[&of.job()].spec.stages[of.stage().index as usize].once;
+            let programs = member.holding.iter().filter(is_program).count();
+            if spec.once {
+                check(programs < member.slots, || {
+                    format!("{attempt} on {executor}, which has no place for a program")
+                })?;
+                if member.holding.len() - programs >= member.slots {
+                    *self.seen.entry("program beside full slots").or_default() += 1;
+                }
+            } else {
+                let (taken, light) = (member.holding.len() - programs, self.jobs[&attempt.job()].spec.light);
+                let places = member.slots + usize::from(light);
+                check(taken < places, || format!("{attempt} on {executor}, which has no free slot"))?;
+                if taken == member.slots {
+                    *self.seen.entry("beside full slots").or_default() += 1;
+                }
             }
             check(member.draining_since.is_none(), || format!("{attempt} on {executor}, which drains"))?;
             member.holding.insert(attempt);

@@ -83,6 +83,7 @@ struct Node {
 struct Running {
     inputs: Arc<[Arc<[MapLocation]>]>,
     aborted: bool,
+    once: bool,
 }
 
 impl Node {
@@ -577,11 +578,11 @@ impl World {
     fn deliver_command(&mut self, id: ExecutorId) -> Progress {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.alive && !node.silent) else { return Ok(()) };
         match node.inbox.pop_front() {
-            Some(Command::Launch(Launch { stage, attempts, inputs, .. })) => {
+            Some(Command::Launch(Launch { stage, attempts, inputs, once, .. })) => {
                 node.worker.launch(stage, &attempts);
                 for (partition, attempt) in attempts {
                     let attempt = stage.task(partition).attempt(attempt);
-                    node.running.insert(attempt, Running { inputs: inputs.clone(), aborted: false });
+                    node.running.insert(attempt, Running { inputs: inputs.clone(), aborted: false, once });
                     if !self.launched.insert(attempt) {
                         return Err(format!("{attempt} runs a second time"));
                     }
@@ -591,7 +592,12 @@ impl World {
                     }
                 }
                 let is_light = self.specs.get(&stage.job).is_some_and(|spec| spec.light);
-                if node.running.len() > node.slots + usize::from(is_light) {
+                let programs = node.running.values().filter(|running| running.once).count();
+                let (taken, places) = match once {
+                    true => (programs, node.slots),
+                    false => (node.running.len() - programs, node.slots + usize::from(is_light)),
+                };
+                if taken > places {
                     return Err(format!("{id} has no free slot left for what it was told to run"));
                 }
             }
@@ -693,7 +699,7 @@ impl World {
             .flat_map(|(&id, node)| node.running.keys().map(move |&attempt| (id, attempt)))
             .collect();
         let Some((id, attempt)) = self.random.pick(&running) else { return };
-        let Running { inputs, aborted } = self.node(id).running.remove(&attempt).expect("picked from the map");
+        let Running { inputs, aborted, .. } = self.node(id).running.remove(&attempt).expect("picked from the map");
         let outcome = match self.unreadable(attempt, &inputs) {
             // The attempt may have ended before the abort.
             _ if aborted && !self.random.one_in(4) => Outcome::Failed(TaskFailure::Cancelled),
