@@ -174,10 +174,16 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{shown(key)} -> {shown(of)}' for key, of in value.items())}}}"
     if isinstance(value, datetime.datetime):
-        return value.replace(tzinfo=None).isoformat(" ")
+        return _instant(value, " ")
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return "Infinity" if value > 0 else "-Infinity"
     return "NaN" if value != value else str(value)
+
+
+def _instant(value: datetime.datetime, between: str) -> str:
+    """Returns a time with as many digits of its fraction as it needs, without its zone."""
+    text = value.replace(tzinfo=None).isoformat(between)
+    return text.rstrip("0") if "." in text else text
 
 
 def table_text(names: Sequence[str], rows: list[Row], truncate: int, vertical: bool) -> str:
@@ -227,9 +233,7 @@ def _json_word(value: Any) -> str:
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()
     if isinstance(value, datetime.datetime):
-        if value.tzinfo is None:
-            return value.isoformat()
-        return value.astimezone(datetime.timezone.utc).replace(tzinfo=None).isoformat() + "Z"
+        return _instant(value, "T") if value.tzinfo is None else _instant(value.astimezone(datetime.timezone.utc), "T") + "Z"
     return value.isoformat() if isinstance(value, datetime.date) else str(value)
 
 
