@@ -27,7 +27,8 @@ def test_queries_run_when_their_rows_are_wanted_and_others_at_once(spark):
     assert frame.columns == ["n", "t"] and repr(frame) == "DataFrame[n: bigint, t: string]"
     assert frame.count() == 5 and frame.filter("n > 3").count() == 2
     assert sorted(row.n for row in frame.collect()) == [1, 2, 3, 4, 5]
-    spark.sql("CREATE TEMPORARY TABLE made (a int)")
+    made = spark.sql("CREATE TEMPORARY TABLE made (a int)")
+    assert (made.columns, made.collect(), made.take(3), made.first()) == ([], [], [], None)
     assert spark.sql("INSERT INTO made VALUES (1), (2)").first()[0] == 2
     assert spark.sql("SHOW TABLES").filter("table_name = 'made'").count() == 1
     assert spark.sql("SELECT $1 + 1 AS n", [41]).first() == (42,)
@@ -188,11 +189,16 @@ def test_files(spark, tmp_path):
     frame = spark.createDataFrame([(1, "007", None), (2, "b", 1.5)], ["n", "t", "v"])
     for kind in ("parquet", "json"):
         at = str(tmp_path / kind)
-        getattr(frame.write, kind)(at)
+        # The modes of Spark that COPY cannot do are refused, and leave nothing.
+        for mode in ("error", "overwrite", "ignore"):
+            with pytest.raises(windlass.InvalidError, match="append"):
+                getattr(frame.write.mode(mode), kind)(at)
+        assert not (tmp_path / kind).exists()
+        getattr(frame.write.mode("append"), kind)(at)
         assert sorted(getattr(spark.read, kind)(at).collect()) == [(1, "007", None), (2, "b", 1.5)], kind
         assert spark.read.format(kind).load(at).count() == 2
     at = str(tmp_path / "csv")
-    frame.write.csv(at, header=True)
+    frame.write.mode("append").csv(at, header=True)
     texts = spark.read.option("header", True).csv(at)
     assert texts.dtypes == [("n", "string"), ("t", "string"), ("v", "string")]
     assert sorted(texts.select("t").collect()) == [("007",), ("b",)]

@@ -68,7 +68,8 @@ def _dict_inside(value: Any) -> Any:
 def rows_of(table: pa.Table) -> list[Row]:
     names = table.schema.names
     columns = [[_python(value, field.type) for value in column.to_pylist()] for field, column in zip(table.schema, table.columns, strict=True)]
-    return [Row._of(names, values) for values in zip(*columns, strict=True)] if columns else [Row()] * table.num_rows
+    # A statement without a result has no columns, and then no rows either.
+    return [Row._of(names, values) for values in zip(*columns, strict=True)]
 
 
 def _python(value: Any, kind: pa.DataType) -> Any:

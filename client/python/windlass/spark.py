@@ -606,6 +606,7 @@ class DataFrameWriter(_Part):
         self._insert(f"INSERT {'OVERWRITE' if replaces else 'INTO'} {_table(tableName)}")
 
     def parquet(self, path: str) -> None:
+        """Adds files to a folder, in the mode "append" alone. Spark has others, which COPY cannot do."""
         self._copy("PARQUET", path, "")
 
     def json(self, path: str) -> None:
@@ -619,6 +620,8 @@ class DataFrameWriter(_Part):
 
     def _copy(self, kind: str, path: str, options: str) -> None:
         folder = path if path.endswith("/") else f"{path}/"
+        if self._mode != "append":
+            raise InvalidError(f'{path}: files are only added here, and none is looked for or replaced: write.mode("append") says so, saveAsTable() has all modes')
         self._frame.sparkSession._session.sql(f"COPY ({self._frame._query}) TO '{_escaped(folder)}' STORED AS {kind}{options}")
 
 
