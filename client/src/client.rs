@@ -16,6 +16,14 @@ impl Client {
         Client::connect_with_token(url, None).await
     }
 
+    /// Connects like [`Client::connect_with_token`], in the open session with this id, which closing does not end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such session, then or later.
+    pub async fn join(url: &str, token: Option<String>, session: &str) -> Result<Session> {
+        Ok(Session::new(Remote::join(url, token, session.to_owned()).await?))
+    }
+
     /// Connects like [`Client::connect`], with a bearer token.
     pub async fn connect_with_token(url: &str, token: Option<String>) -> Result<Session> {
         Ok(Session::new(Remote::connect(url, token).await?))

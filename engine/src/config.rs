@@ -104,3 +104,8 @@ pub fn of(config: &SessionConfig) -> WindlassOptions {
 pub fn default_of(name: &str) -> Option<String> {
     WindlassOptions::default().entries().into_iter().find(|entry| entry.key == name)?.value
 }
+
+/// Windlass's options in a session's configuration with their values, as SET takes them.
+pub fn entries(config: &SessionConfig) -> Vec<(String, String)> {
+    of(config).entries().into_iter().filter_map(|entry| Some((entry.key, entry.value?))).collect()
+}

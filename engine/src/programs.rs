@@ -7,7 +7,7 @@
 //! A program does more than compute rows, so its task begins only once ([`crate::connector::Scan::runs_once`]). The executor that gets the task brings along [`Programs`]: what
 //! starts, limits and ends processes.
 
-pub use crate::connector::programs::{Ended, Program, Programs, RUN_PROGRAM};
+pub use crate::connector::programs::{Ended, PYTHON_SESSION, Program, Programs, RUN_PROGRAM};
 use crate::connector::programs::{ProgramScan, program_schema};
 use crate::failure::message;
 use crate::place::Place;
@@ -64,13 +64,17 @@ impl TableProvider for ProgramTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let options = crate::config::of(state.config());
         let files = options.program_files.split(',').map(str::trim).filter(|file| !file.is_empty());
-        let files: Vec<String> = files.map(str::to_string).collect();
-        let log = options.program_log.clone();
-        for file in std::iter::once(&self.file).chain(&files).chain(Some(&log).filter(|log| !log.is_empty())) {
+        let program = Program {
+            file: self.file.clone(),
+            args: self.args.clone(),
+            files: files.map(str::to_string).collect(),
+            memory: options.program_memory_bytes as u64,
+            log: options.program_log.clone(),
+        };
+        for file in program.places() {
             Place::parse(file).map_err(|error| plan_datafusion_err!("{file}: {}", message(&error)))?;
         }
-        let (file, args, memory) = (self.file.clone(), self.args.clone(), options.program_memory_bytes as u64);
-        ProgramScan::planned(Program { file, args, files, memory, log }).projected(projection)
+        ProgramScan::planned(program).projected(projection)
     }
 }
 

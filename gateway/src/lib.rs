@@ -5,8 +5,9 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | faces | `webhdfs`, `livy`, `standby`, `rest` |
+//! | faces | `webhdfs`, `kernels`, `livy`, `standby`, `rest` |
 
+mod kernels;
 mod livy;
 mod rest;
 mod standby;

@@ -10,6 +10,7 @@
 //! | `GET /metrics` | Prometheus text format 0.0.4 |
 //! | `/webhdfs/v1/…` | files, see [`crate::webhdfs`] |
 //! | `/sessions/…`, `/batches/…`, `/version` | sessions as Livy has them, see [`crate::livy`] |
+//! | `/api/v1/kernels/…` | for their Python processes, see [`crate::kernels`] |
 //!
 //! Errors are `{"error": {"kind": …, "message": …}}`.
 
@@ -43,6 +44,7 @@ pub(crate) fn router(services: Services) -> Router {
     };
     let webhdfs = crate::webhdfs::routes(services.files.clone());
     let livy = crate::livy::routes(services.clone());
+    let kernels = crate::kernels::routes(services.clone());
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
@@ -53,6 +55,7 @@ pub(crate) fn router(services: Services) -> Router {
         .with_state(services)
         .merge(webhdfs)
         .merge(livy)
+        .merge(kernels)
 }
 
 fn error(status: StatusCode, kind: &str, message: &str) -> Response {

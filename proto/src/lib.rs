@@ -45,6 +45,9 @@ pub const SENT_HEADER: &str = "x-windlass-sent";
 /// as an Arrow IPC stream.
 pub const ROWS_HEADER: &str = "x-windlass-rows";
 
+/// Header with the id of an open session that a client joins. Its requests are refused when that session has ended.
+pub const JOIN_HEADER: &str = "x-windlass-join";
+
 /// Header with which a standby names the leader in an answer of status UNAVAILABLE; empty when nobody leads.
 pub const LEADER_HEADER: &str = "x-windlass-leader";
 

@@ -57,8 +57,17 @@ def main(url):
             "%%local\nprint(few['n'].to_list())",
             "%%sql\nselect count(*) as shown_count from from_notebook",
             "spark.sql('select 40 + 2 as answer')",
-            "print(1 + 1)",
+            "seen = 20\nprint(seen + 1)",
             "%%sql\nselect nothing from from_notebook",
+            "%%spark -o counted\ncounted = spark.table('from_notebook').filter('n <= 3').orderBy('n')",
+            "%%local\nprint(counted['n'].to_list(), counted['t'].to_list()[0])",
+            "%%local\nimport pandas\nlocal_frame = pandas.DataFrame({'b': [1, 2], 'a': ['x', None]})\nword = \"it's ä\"",
+            "%%send_to_spark -i local_frame -n sent -t df",
+            "%%send_to_spark -i word -n told -t str",
+            "print(sent.columns, sent.orderBy('b').collect(), told, seen)",
+            "def fails():\n    return 1 / 0\n\nfails()",
+            "%%spark -o sampled -m sample -r 0.5\nsampled = spark.range(1000)",
+            "%%local\nprint(0 < len(sampled) < 1000)",
             "%%delete -f -s 0",
         ]
         printed = run("pysparkkernel", cells)
@@ -67,8 +76,13 @@ def main(url):
         assert printed[4].strip() == "[3000, 2999]", printed
         assert "shown_count" in printed[5] or "VBox" in printed[5], printed
         assert "answer" in printed[6] and "42" in printed[6], printed
-        assert "no Python programs" in printed[7], printed
+        # Cells of the cluster have a bar of progress before what they print.
+        assert printed[7].endswith("21"), printed
         assert "nothing" in printed[8], printed
+        assert printed[10].strip() == "[1, 2, 3] it's \"ä\"", printed
+        assert printed[14].endswith("['a', 'b'] [Row(a='x', b=1), Row(a=None, b=2)] it's ä 20"), printed
+        assert "division by zero" in printed[15] and "line 2, in fails" in printed[15], printed
+        assert printed[17].strip() == "True", printed
         for kernel in ("sparkkernel", "sparkrkernel"):
             cells = [
                 "%%sql -q -o frame\nselect n, t from from_notebook where n < 3 order by n",

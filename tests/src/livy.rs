@@ -3,6 +3,7 @@
 mod clients;
 mod failover;
 pub(crate) mod http;
+pub(crate) mod python;
 
 use crate::cluster::{Processes, Restarted, succeed, windlass};
 use http::Server;
@@ -299,13 +300,14 @@ fn code_of_other_languages_runs_as_far_as_it_is_sql() {
     assert!(text(&server.run(&session, "spark")).contains("SparkSession"));
     let wrapped = "import sys\nfor x in spark.sql(u\"\"\"select value as n, null as z from generate_series(1, 9) order by value \"\"\").toJSON(use_unicode=(sys.version_info.major > 2)).take(2): print(x)";
     assert_eq!(text(&server.run(&session, wrapped)), "{\"n\":1}\n{\"n\":2}");
-    let refused = server.run(&session, "print(1 + 1)");
-    assert_eq!((&refused["output"]["status"], &refused["output"]["ename"]), (&json!("error"), &json!("NotRun")));
-    assert!(refused["output"]["evalue"].as_str().unwrap().contains("Python"), "{refused}");
+    assert_eq!(text(&server.run(&session, "print(1 + 1)")), "2");
     let posted =
         server.post(&format!("{session}/statements?wait=60000"), &json!({ "code": "select 7", "kind": "sql" }));
     assert_eq!(posted.json()["output"]["data"]["application/json"]["data"], json!([[7]]));
     let scala = server.open(&json!({ "kind": "spark" }));
+    let refused = server.run(&scala, "val x = 1");
+    assert_eq!((&refused["output"]["status"], &refused["output"]["ename"]), (&json!("error"), &json!("NotRun")));
+    assert!(refused["output"]["evalue"].as_str().unwrap().contains("no Scala"), "{refused}");
     let wrapped = "spark.sql(\"\"\"select 'a' as a\"\"\").toJSON.take(2500).foreach(println)";
     assert_eq!(text(&server.run(&scala, wrapped)), "{\"a\":\"a\"}");
     let r = server.open(&json!({ "kind": "sparkr" }));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The package as a wheel would install it, in a folder of its own.
-struct Installed {
+pub(crate) struct Installed {
     folder: tempfile::TempDir,
 }
 
@@ -14,7 +14,7 @@ fn sources() -> PathBuf {
 }
 
 impl Installed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let package = folder.path().join("windlass");
         std::fs::create_dir(&package).expect("a folder can be made");
@@ -28,6 +28,10 @@ impl Installed {
         std::fs::copy(&native, package.join("_native.abi3.so"))
             .unwrap_or_else(|error| panic!("{}: {error}: 'make test' builds it", native.display()));
         Installed { folder }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn python(&self, module: &str) -> Command {

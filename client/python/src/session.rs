@@ -15,10 +15,16 @@ use serde::Serialize;
 use std::sync::Arc;
 use windlass_client::{Client, ClientError, IfThere, JobId, Param, Params, TableFilter, Target};
 
-/// Opens a session with the cluster at `url`.
+/// Opens a session with the cluster at `url`, or joins one that is open.
 #[pyfunction]
-pub fn connect(py: Python<'_>, url: String, token: Option<String>) -> PyResult<Session> {
-    let session = wait(py, async { Client::connect_with_token(&url, token).await })?;
+#[pyo3(signature = (url, token, joins=None))]
+pub fn connect(py: Python<'_>, url: String, token: Option<String>, joins: Option<String>) -> PyResult<Session> {
+    let session = wait(py, async {
+        match joins {
+            Some(id) => Client::join(&url, token, &id).await,
+            None => Client::connect_with_token(&url, token).await,
+        }
+    })?;
     Ok(Session { session })
 }
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 version: str
 
-def connect(url: str, token: str | None) -> Session: ...
+def connect(url: str, token: str | None, joins: str | None = None) -> Session: ...
 
 class Session:
     @property

@@ -34,6 +34,7 @@ def connect(
     memory: str | None = None,
     options: Mapping[str, object] | None = None,
     progress: bool | None = None,
+    session: str | None = None,
 ) -> Session:
     """Opens a session.
 
@@ -46,11 +47,18 @@ def connect(
         memory: Without ``url``: memory of the executor, such as "4GiB".
         options: Options of the session, as SET takes them.
         progress: Whether statements show their progress. Default: in terminals and notebooks.
+        session: The id of an open session of the cluster, which is joined: with its options and temporary tables, and it stays open when this one is closed.
+            Without it, and without ``url``, that of WINDLASS_SESSION, which programs of an interactive session have.
 
     Raises:
         UnavailableError: Nobody answers there, or the cluster does not start.
+        NotFoundError: There is no such session.
     """
+    if url is None and session is None:
+        session = os.environ.get("WINDLASS_SESSION") or None
     url = url or os.environ.get("WINDLASS_URL") or None
+    if session is not None and url is None:
+        raise InvalidError("a session that is joined is one of a running cluster: name the cluster with url, or in WINDLASS_URL")
     if url is not None and (folder is not None or slots is not None or memory is not None):
         raise InvalidError("folder, slots and memory are for a cluster that is started here: leave url out, or leave them out")
     cluster = None
@@ -58,15 +66,14 @@ def connect(
         cluster = LocalCluster(folder, slots, memory)
         url = cluster.url
     try:
-        native = _native.connect(url, token)
-        session = Session(native, cluster, progress)
+        opened = Session(_native.connect(url, token, session), cluster, progress)
         for name, value in (options or {}).items():
-            session.set(name, value)
+            opened.set(name, value)
     except BaseException:
         if cluster is not None:
             cluster.stop()
         raise
-    return session
+    return opened
 
 
 class Session:

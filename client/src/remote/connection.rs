@@ -12,7 +12,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response};
 use windlass_proto::door::{Purpose, dial};
-use windlass_proto::{ROWS_HEADER, SENT_HEADER};
+use windlass_proto::{JOIN_HEADER, ROWS_HEADER, SENT_HEADER};
 
 /// Time limit for connecting to a primary.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,12 +65,23 @@ async fn resolves(uri: &Uri) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
     token: Option<String>,
+    /// The open session that they join.
+    joins: Option<String>,
     cookies: Mutex<BTreeMap<String, String>>,
 }
 
 impl Identity {
     pub(crate) fn new(token: Option<String>) -> Identity {
-        Identity { token, cookies: Mutex::default() }
+        Identity { token, ..Identity::default() }
+    }
+
+    pub(crate) fn joining(token: Option<String>, session: String) -> Identity {
+        Identity { token, joins: Some(session), ..Identity::default() }
+    }
+
+    /// Whether the session is somebody else's.
+    pub(crate) fn joins(&self) -> bool {
+        self.joins.is_some()
     }
 
     /// Builds a request with cookies, token and, for a statement, its id.
@@ -83,6 +94,9 @@ impl Identity {
         }
         if let Some(token) = &self.token {
             put(metadata, "authorization", &format!("Bearer {token}"));
+        }
+        if let Some(session) = &self.joins {
+            put(metadata, JOIN_HEADER, session);
         }
         if let Some(query) = query {
             put(metadata, QUERY_HEADER, query);
@@ -176,7 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_request_carries_token_and_query() {
+    fn a_request_carries_token_query_and_the_session_that_it_joins() {
+        let joining = Identity::joining(None, "s1".to_owned()).request((), None);
+        assert_eq!(joining.metadata().get(JOIN_HEADER).unwrap(), "s1");
         let request = Identity::new(Some("secret".to_owned())).request((), Some("q1"));
         assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer secret");
         assert_eq!(request.metadata().get(QUERY_HEADER).unwrap(), "q1");

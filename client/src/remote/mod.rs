@@ -92,9 +92,29 @@ impl fmt::Debug for Remote {
 impl Remote {
     /// Connects to the primary that leads, and makes sure that its release matches.
     pub(crate) async fn connect(url: &str, token: Option<String>) -> Result<Remote> {
-        let (members, identity) = (link::members(url), Arc::new(Identity::new(token)));
+        Remote::connect_as(url, Identity::new(token)).await
+    }
+
+    /// Connects like [`Remote::connect`], in a session that is open.
+    pub(crate) async fn join(url: &str, token: Option<String>, session: String) -> Result<Remote> {
+        let remote = Remote::connect_as(url, Identity::joining(token, session)).await?;
+        // A session that has ended is told of here.
+        remote.action("GetSessionOptions", "joining the session").await?;
+        Ok(remote)
+    }
+
+    async fn connect_as(url: &str, identity: Identity) -> Result<Remote> {
+        let (members, identity) = (link::members(url), Arc::new(identity));
         let link = link::find(&members, &identity, Known::No).await?;
         Ok(Remote::with(link, url.to_owned(), members, identity))
+    }
+
+    /// Requests an action without parameters.
+    async fn action(&self, name: &str, doing: &str) -> Result<()> {
+        let action = self.identity.request(Action { r#type: name.to_owned(), ..Action::default() }, None);
+        let link = self.link();
+        let answer = link.flight().do_action(action).await;
+        answer.map(drop).map_err(|status| ClientError::from_status(&status, &link.url, doing))
     }
 
     #[cfg(any(test, feature = "embedded"))]
@@ -166,7 +186,10 @@ impl Remote {
 
     fn may_have_moved(&self, error: &ClientError) -> bool {
         match error {
-            ClientError::StandsBy { .. } | ClientError::Disconnected { .. } => !self.members.is_empty(),
+            // The next leader does not know the session that was joined.
+            ClientError::StandsBy { .. } | ClientError::Disconnected { .. } => {
+                !self.members.is_empty() && !self.identity.joins()
+            }
             _ => false,
         }
     }
@@ -387,6 +410,9 @@ impl Backend for Remote {
     }
 
     async fn close(&self) -> Result<()> {
+        if self.identity.joins() {
+            return Ok(());
+        }
         // CloseSessionRequest has no fields, so its body is empty.
         let action = self.identity.request(Action { r#type: "CloseSession".to_owned(), ..Action::default() }, None);
         let link = self.link();

@@ -18,6 +18,8 @@ use windlass_core::ids::JobId;
 
 /// The function that runs programs.
 pub const RUN_PROGRAM: &str = "run_program";
+/// The program that every executor has: the Python process of an interactive session. It is named where others name a file.
+pub const PYTHON_SESSION: &str = "windlass:python-session";
 const NAME: &str = "PROGRAM";
 
 /// A program to run.
@@ -37,6 +39,14 @@ pub struct Program {
     /// URL of the folder in which its output is kept. Empty: nowhere.
     #[prost(string, tag = "5")]
     pub log: String,
+}
+
+impl Program {
+    /// Its files, and the folder of its output, as they were named.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &String> {
+        let file = Some(&self.file).filter(|file| *file != PYTHON_SESSION);
+        file.into_iter().chain(&self.files).chain(Some(&self.log).filter(|log| !log.is_empty()))
+    }
 }
 
 /// The end of a program that did what it was to do.
@@ -118,9 +128,11 @@ impl Scan for ProgramScan {
     }
 
     fn stores(&self) -> Vec<String> {
-        let files =
-            std::iter::once(&self.0.file).chain(&self.0.files).chain(Some(&self.0.log).filter(|log| !log.is_empty()));
-        files.filter_map(|file| Place::parse(file).ok()).map(|place| place.store().as_str().to_string()).collect()
+        self.0
+            .places()
+            .filter_map(|file| Place::parse(file).ok())
+            .map(|place| place.store().as_str().to_string())
+            .collect()
     }
 
     fn is_read_once(&self) -> bool {

@@ -30,10 +30,14 @@ use windlass_connectors::after_work::AfterWork;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::JobId;
 use windlass_engine::Place;
-use windlass_engine::programs::{Ended, Program, Programs};
+use windlass_engine::programs::{Ended, PYTHON_SESSION, Program, Programs};
 
 /// The argument with which this project's binary becomes a supervisor.
 pub const SUPERVISOR: &str = "supervise-program";
+/// The Python process of an interactive session.
+const KERNEL: &str = include_str!("kernel.py");
+/// Its file in the folder. It hides no module: a name with a hyphen cannot be imported.
+const KERNEL_FILE: &str = "windlass-session.py";
 /// Maximum bytes that a program prints.
 const OUTPUT: u64 = 64 << 20;
 /// Letters of its output that an error shows.
@@ -119,7 +123,14 @@ impl Programs for Host {
         let local = |source: std::io::Error| exec_datafusion_err!("the folder of a program: {source}");
         tokio::fs::create_dir_all(&folder).await.map_err(local)?;
         let mut supervised = Supervised { host: self, child: None, alive: None, folder: folder.clone() };
-        let file = fetched(&program.file, &folder, &context).await?;
+        let file = match program.file.as_str() {
+            PYTHON_SESSION => {
+                let file = folder.join(KERNEL_FILE);
+                tokio::fs::write(&file, KERNEL).await.map_err(local)?;
+                file
+            }
+            file => fetched(file, &folder, &context).await?,
+        };
         for more in &program.files {
             fetched(more, &folder, &context).await?;
         }

@@ -115,12 +115,17 @@ pub(super) fn statement(view: &StatementView, forms: Forms) -> String {
 
 fn output_of(id: u32, output: &OutputView, forms: Forms) -> String {
     let data = match output {
-        OutputView::Failed { name, message } => {
-            let (name, message) = (Value::from(name.as_str()), Value::from(message.as_str()));
-            return format!(
-                r#"{{"status":"error","execution_count":{id},"ename":{name},"evalue":{message},"traceback":[]}}"#
-            );
+        OutputView::Failed { name, message, traceback, printed } => {
+            let mut failed = json!({
+                "status": "error", "execution_count": id, "ename": name, "evalue": message, "traceback": traceback,
+            });
+            // Livy drops it.
+            if !printed.is_empty() {
+                failed["data"] = json!({ TEXT: printed });
+            }
+            return failed.to_string();
         }
+        OutputView::Forms(forms) => return format!(r#"{{"status":"ok","execution_count":{id},"data":{forms}}}"#),
         OutputView::Text(text) => form(TEXT, &Value::from(text.as_str()).to_string()),
         OutputView::Wrote { rows } => wrote(*rows),
         OutputView::Rows { rows, cut, shape } => match shape {
@@ -239,11 +244,22 @@ mod tests {
             let written = statement(&view(Some(output)), Forms::default());
             serde_json::from_str::<Value>(&written).unwrap()["output"].clone()
         };
-        let failed = OutputView::Failed { name: "Error".to_string(), message: "no \"t\"".to_string() };
-        let expected = json!({
+        let failed = |traceback: &[&str], printed: &str| OutputView::Failed {
+            name: "Error".to_string(),
+            message: "no \"t\"".to_string(),
+            traceback: traceback.iter().map(|line| line.to_string()).collect(),
+            printed: printed.to_string(),
+        };
+        let mut expected = json!({
             "status": "error", "execution_count": 3, "ename": "Error", "evalue": "no \"t\"", "traceback": [],
         });
-        assert_eq!(output(failed), expected);
+        assert_eq!(output(failed(&[], "")), expected);
+        expected["traceback"] = json!(["line 1\n"]);
+        expected["data"] = json!({ "text/plain": "before" });
+        assert_eq!(output(failed(&["line 1\n"], "before")), expected);
+        let forms = r#"{"application/json":123456789012345678901234567890}"#;
+        let written = statement(&view(Some(OutputView::Forms(forms.to_string()))), Forms::default());
+        assert!(written.contains(&format!("\"data\":{forms}")), "{written}");
         assert_eq!(output(OutputView::Wrote { rows: Some(4) })["data"]["application/json"]["data"], json!([[4]]));
         assert_eq!(output(OutputView::Wrote { rows: None })["data"]["application/json"]["data"], json!([]));
     }

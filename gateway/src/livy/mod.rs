@@ -1,4 +1,4 @@
-//! REST after Apache Livy 0.8: sessions, statements and batches of SQL. `docs/livy.md` says what differs.
+//! REST after Apache Livy 0.8: sessions, statements and batches of SQL and Python. `docs/livy.md` says what differs.
 //!
 //! | | |
 //! | --- | --- |

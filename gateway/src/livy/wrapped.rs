@@ -1,4 +1,4 @@
-//! SQL inside lines of Python, Scala or R, as notebooks send it: recognised without running the line.
+//! SQL inside lines of Python, Scala or R, as notebooks send it: recognised without running the line. Other Python runs in the session's Python process.
 //!
 //! Forms of sparkmagic 0.23, where `N` stands for a name and `R` for one of `.take(n)`, `.collect()`, with `.sample(False, f)` before it or not:
 //!
@@ -24,20 +24,22 @@ pub(super) fn work_of(kind: Kind, code: &str) -> Work {
         Kind::Spark => scala(code),
         Kind::SparkR => r(code).or_else(|| plain(Reader(code))).or_else(|| plain_r(Reader(code))),
     };
-    found.or_else(|| says(kind, code)).unwrap_or_else(|| Work::Refuse { message: refusal(kind) })
+    found.or_else(|| says(kind, code)).unwrap_or_else(|| other(kind))
 }
 
-fn refusal(kind: Kind) -> String {
+/// Returns what is done with code that is no SQL.
+fn other(kind: Kind) -> Work {
     let language = match kind {
-        Kind::PySpark => "Python",
+        Kind::PySpark => return Work::Python,
         Kind::Spark => "Scala",
         Kind::SparkR => "R",
         Kind::Sql | Kind::Shared => "such",
     };
-    format!(
-        "this version of Windlass runs SQL, and no {language} programs: send the statement with \"kind\": \"sql\", use %%sql in a notebook, or \
-         spark.sql(\"\"\"…\"\"\")"
-    )
+    let message = format!(
+        "this version of Windlass runs SQL and Python, and no {language} programs: send the statement with \"kind\": \"sql\" or \"pyspark\", use %%sql in \
+         a notebook, or spark.sql(\"\"\"…\"\"\")"
+    );
+    Work::Refuse { message }
 }
 
 /// Answers whether there is a session, which notebooks ask when they begin.
@@ -412,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_refused() {
+    fn other_code_is_python_or_refused() {
         for code in [
             "print(1)",
             "spark.sql(\"select 1\").toPandas()",
@@ -423,12 +425,12 @@ mod tests {
             "import os",
             "spark.sql(\"unclosed",
         ] {
-            is_refused(Kind::PySpark, code);
+            assert_eq!(work_of(Kind::PySpark, code), Work::Python, "{code}");
         }
         is_refused(Kind::Spark, "val x = 1");
         is_refused(Kind::SparkR, "library(SparkR)");
-        let Work::Refuse { message } = work_of(Kind::PySpark, "print(1)") else { panic!() };
-        assert!(message.contains("no Python programs"), "{message}");
+        let Work::Refuse { message } = work_of(Kind::SparkR, "print(1)") else { panic!() };
+        assert!(message.contains("no R programs"), "{message}");
     }
 
     #[test]

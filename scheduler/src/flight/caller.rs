@@ -7,7 +7,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use windlass_core::access::Principal;
 use windlass_proto::door::{Credentials, Unreadable, credentials};
-use windlass_proto::{ROWS_HEADER, SENT_HEADER};
+use windlass_proto::{JOIN_HEADER, ROWS_HEADER, SENT_HEADER};
 
 /// Names the statement of a request, for its progress and its cancellation.
 pub(super) const QUERY_HEADER: &str = "x-windlass-query";
@@ -21,7 +21,8 @@ pub(super) fn caller_of<T>(request: &Request<T>) -> Result<(Principal, Caller), 
     let found = authorization.map(credentials).transpose().map_err(|_| unreadable())?;
     let Credentials { principal, token } = found.unwrap_or_default();
     let connection = request.extensions().get::<Connection>().map(|connection| connection.id);
-    Ok((principal, Caller { cookie: cookie_of(metadata), token, connection }))
+    let joins = metadata.get(JOIN_HEADER).and_then(|id| id.to_str().ok()).map(str::to_string);
+    Ok((principal, Caller { joins, cookie: cookie_of(metadata), token, connection }))
 }
 
 fn cookie_of(metadata: &MetadataMap) -> Option<String> {

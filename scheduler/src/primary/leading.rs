@@ -19,7 +19,7 @@ use crate::files::{Files, FilesService, Opened, Tickets};
 use crate::flight::FlightFace;
 use crate::meta::keys::{cluster, outcomes, requests, tries};
 use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, SealError, Sealer};
-use crate::primary::{Primary, PrimaryConfig, PrimaryError};
+use crate::primary::{Primary, PrimaryConfig, PrimaryError, member};
 use crate::services::batches::Batches;
 use crate::services::catalog::Catalog as CatalogView;
 use crate::services::cluster::ClusterView;
@@ -153,7 +153,7 @@ impl LeadingPrimary {
         rest_listener: Option<TcpListener>,
     ) -> Result<LeadingPrimary, StartError> {
         let rest = rest_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
+        let rest_url = rest.map(|address| format!("http://{}", reached(address, config))).unwrap_or_default();
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let (saved, ended) = SavedJobs::open(store.clone()).await?;
@@ -244,6 +244,14 @@ pub async fn end_writes(dir: &Path) -> Result<(), StartError> {
         tracing::info!(abandoned, published, removed, "ended the writes of an embedded cluster that is gone");
     }
     Ok(())
+}
+
+/// Returns where others reach what listens on an address: on all of them, under the name of this primary, or else on its own machine.
+fn reached(address: SocketAddr, config: &ProcessConfig) -> String {
+    match &config.advertise {
+        Some(host) if address.ip().is_unspecified() => format!("{host}:{}", address.port()),
+        _ => member::reachable(address).to_string(),
+    }
 }
 
 fn serve_files(primary: &mut Primary, opened: Opened) {
@@ -343,12 +351,13 @@ async fn assemble(
     let runs = Runs::new(config.runs.clone(), statements.clone(), jobs.clone(), keys);
     let sessions = Sessions::new(registry.clone(), statements.clone());
     let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
-    let view = ClusterView::new(driver.clone(), rest_url);
+    let view = ClusterView::new(driver.clone(), rest_url.clone());
     let view = view.with(sessions.clone(), runs.clone(), catalog.clone(), limits);
     let (options, tickets) = (config.sessions.options.clone(), files.tickets().clone());
     let (gate, of_submissions) = (statements.gate().clone(), statements.clone());
     let (settings, stopped) = (config.submissions, stop.clone());
-    let interactive = Interactive::new(config.interactive, runs.clone(), sessions.clone(), &statements, stop.clone());
+    let (of_runs, of_sessions) = (runs.clone(), sessions.clone());
+    let interactive = Interactive::new(config.interactive, of_runs, of_sessions, &statements, rest_url, stop.clone());
     let submissions = Submissions::new(settings, runs.clone(), of_submissions, driver, store, options, stopped);
     let batches = Batches::new(submissions.clone(), jobs.clone(), statements.clone(), stop.clone());
     let services = Services {

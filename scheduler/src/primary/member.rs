@@ -147,7 +147,7 @@ fn start(error: &std::io::Error) -> StartError {
 
 /// Returns the address under which a process can be reached. One that listens on all interfaces is reached from its own machine at the
 /// local address.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let mut address = address;
     if address.ip().is_unspecified() {
         let local = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };

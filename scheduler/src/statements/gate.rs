@@ -39,6 +39,17 @@ impl Gate {
         }
     }
 
+    /// Waits until the primary accepts no statements any more.
+    pub async fn closed(&self) {
+        // This holds the sender, so the channel stays open.
+        let _ = self.state.subscribe().wait_for(|state| state.closed).await;
+    }
+
+    /// Whether the primary accepts no statements any more.
+    pub fn is_closed(&self) -> bool {
+        self.state.borrow().closed
+    }
+
     /// Refuses further statements, and returns when the last one has left.
     pub async fn close(&self) {
         self.state.send_modify(|state| state.closed = true);

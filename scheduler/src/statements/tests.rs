@@ -122,7 +122,14 @@ impl Bench {
         Services {
             batches: Batches::new(submissions.clone(), jobs.clone(), statements.clone(), stop.clone()),
             submissions,
-            interactive: Interactive::new(interactive, runs.clone(), sessions.clone(), &statements, stop.clone()),
+            interactive: Interactive::new(
+                interactive,
+                runs.clone(),
+                sessions.clone(),
+                &statements,
+                String::new(),
+                stop.clone(),
+            ),
             sessions,
             loads: Loads::new(statements.clone(), runs.clone()),
             catalog: services::catalog::Catalog::new(statements),

@@ -1,5 +1,6 @@
 //! Clients of Livy that others wrote, unchanged.
 
+use super::python::Pythonic;
 use crate::cluster::{Processes, cache, root, succeed};
 use std::process::Command;
 
@@ -27,9 +28,9 @@ fn clients_of_python_work() {
 /// sparkmagic in kernels of Python, Scala and R.
 #[test]
 fn notebooks_work() {
-    let cluster = Processes::start();
+    let tried = Pythonic::new();
     let mut notebooks = python("livy_notebook.py");
-    notebooks.arg(&cluster.rest);
+    notebooks.arg(&tried.cluster.rest);
     assert_eq!(succeed(notebooks), "notebooks: ok\n");
 }
 
@@ -54,7 +55,14 @@ fn the_commands_of_the_documentation_work() {
     shell.args(["-c", &format!("set -euo pipefail\n{commands}")]);
     shell.env("REST", &cluster.rest).env("DIR", cluster.dir.path());
     let printed = succeed(shell);
-    for wanted in ["\"state\":\"idle\"", "\"data\":[[15]]", "submitted: 2 statements", "\"data\":[[7]]", "deleted"] {
+    for wanted in [
+        "\"state\":\"idle\"",
+        "\"data\":[[15]]",
+        "submitted: 2 statements",
+        "\"data\":[[7]]",
+        "deleted",
+        "\"text/plain\":\"30\"",
+    ] {
         assert!(printed.contains(wanted), "{wanted} is missing in\n{printed}");
     }
 }

@@ -1,5 +1,5 @@
-//! `interactive/session/{id}`: an interactive session. `interactive/statement/{id}/{n}`: one of its statements, without the rows of its output, which are
-//! `interactive/rows/{id}/{n}`. `interactive/next`: the id of the next session.
+//! `interactive/session/{id}`: an interactive session. `interactive/statement/{id}/{n}`: one of its statements, without the rows or forms of its output, which
+//! are `interactive/rows/{id}/{n}`. `interactive/next`: the id of the next session.
 
 use super::{decode, encode};
 use crate::meta::{MetaError, MetaStore, Transaction};
@@ -68,6 +68,9 @@ pub(crate) struct Session {
     pub sets: Vec<String>,
     /// Whether its statements may have made things that go with their primary.
     pub made_things: bool,
+    /// Whether its Python process has names, which go with it.
+    #[serde(default)]
+    pub has_python: bool,
     pub log: Vec<String>,
 }
 
@@ -77,6 +80,8 @@ pub(crate) struct Session {
 pub enum Work {
     /// Runs SQL. `text`: absent if it is the code itself. `rows`: the rows that the code asks for.
     Sql { text: Option<String>, rows: Option<u64>, shape: Shape },
+    /// Runs code in the Python process of the session.
+    Python,
     /// Says what is known without running anything.
     Say { text: String },
     /// Fails, because this version does not run such code.
@@ -119,10 +124,30 @@ pub(crate) enum Output {
     Text {
         text: String,
     },
+    /// A JSON object of its forms, by their media types, is under the key of rows.
+    Forms,
     Failed {
         name: String,
         message: String,
+        /// Lines that say where it failed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        traceback: Vec<String>,
+        /// What was printed before.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        printed: String,
     },
+}
+
+impl Output {
+    /// A failure that names no place.
+    pub fn failed(name: &str, message: impl Into<String>) -> Self {
+        Output::Failed {
+            name: name.to_string(),
+            message: message.into(),
+            traceback: Vec::new(),
+            printed: String::new(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +250,7 @@ mod tests {
             ended: None,
             sets: Vec::new(),
             made_things: false,
+            has_python: false,
             log: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! Options of a session, from what its client asked for in Spark's words.
 
-use super::Asked;
+use super::{Asked, Kind};
 
 /// Options of Spark that mean the same as one of a session here. Those with a unit are converted.
 const SAME: [(&str, &str, As); 4] = [
@@ -12,6 +12,9 @@ const SAME: [(&str, &str, As); 4] = [
 
 /// Names of the option that limits the rows of an output.
 pub const ROWS: [&str; 2] = ["livy.rsc.sql.num-rows", "spark.livy.sql.max-result"];
+
+/// Spark's name for the memory of the process in which Python runs.
+const DRIVER_MEMORY: &str = "spark.driver.memory";
 
 /// Prefixes of this cluster's own options.
 const OWN: [&str; 2] = ["windlass.", "datafusion."];
@@ -55,9 +58,17 @@ impl Options {
                 };
                 options.log.push(format!("{name} is {own} here"));
                 options.set.push(((*own).to_string(), value));
+            } else if name == DRIVER_MEMORY && runs_python(asked) {
+                options.memory_of_python(name, value)?;
             } else {
                 ignored.push(name);
             }
+        }
+        if runs_python(asked) {
+            if let Some(memory) = &asked.driver_memory {
+                options.memory_of_python("driverMemory", memory)?;
+            }
+            options.files_of_python(asked)?;
         }
         if let Some(queue) = &asked.queue {
             options.log.push("queue is windlass.pool here".to_string());
@@ -68,18 +79,43 @@ impl Options {
         options.log.extend(ignored.into_iter().map(line));
         Ok(options)
     }
+
+    fn memory_of_python(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let memory =
+            bytes(value).filter(|bytes| *bytes > 0).ok_or_else(|| format!("{name}: \"{value}\" is not a size"))?;
+        self.log.push(format!("{name} is windlass.program_memory_bytes here, which limits the Python of this session"));
+        self.set.push(("windlass.program_memory_bytes".to_string(), memory.to_string()));
+        Ok(())
+    }
+
+    fn files_of_python(&mut self, asked: &Asked) -> Result<(), String> {
+        let files: Vec<&str> = asked.py_files.iter().chain(&asked.files).map(String::as_str).collect();
+        if let Some(file) = files.iter().find(|file| file.contains(',')) {
+            return Err(format!("\"{file}\": the name of a file beside a program has no comma"));
+        }
+        if !files.is_empty() {
+            self.set.push(("windlass.program_files".to_string(), files.join(",")));
+        }
+        Ok(())
+    }
+}
+
+/// Whether statements of it may be Python.
+fn runs_python(asked: &Asked) -> bool {
+    matches!(asked.kind, Kind::PySpark | Kind::Shared)
 }
 
 fn ignored_fields(asked: &Asked) -> Vec<&'static str> {
+    let python = runs_python(asked);
     let fields = [
-        ("driverMemory", asked.driver_memory.is_some()),
+        ("driverMemory", asked.driver_memory.is_some() && !python),
         ("driverCores", asked.driver_cores.is_some()),
         ("executorMemory", asked.executor_memory.is_some()),
         ("executorCores", asked.executor_cores.is_some()),
         ("numExecutors", asked.num_executors.is_some()),
         ("jars", !asked.jars.is_empty()),
-        ("pyFiles", !asked.py_files.is_empty()),
-        ("files", !asked.files.is_empty()),
+        ("pyFiles", !asked.py_files.is_empty() && !python),
+        ("files", !asked.files.is_empty() && !python),
         ("archives", !asked.archives.is_empty()),
     ];
     fields.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
@@ -88,7 +124,7 @@ fn ignored_fields(asked: &Asked) -> Vec<&'static str> {
 fn why(name: &str) -> &'static str {
     match name {
         "jars" | "archives" => "this version runs SQL and Python alone",
-        "pyFiles" | "files" => "programs of batches have files of their own, and statements name theirs",
+        "pyFiles" | "files" => "they are for Python, in sessions of kind pyspark and shared and in batches",
         "spark.sql.shuffle.partitions" => {
             "a stage has a task for each slot of the cluster, see windlass.tasks_per_slot"
         }
@@ -160,6 +196,28 @@ mod tests {
             assert!(line.contains("is ignored: "), "{line}");
         }
         assert!(!options.log.iter().any(|line| line.starts_with("windlass.priority")), "{:?}", options.log);
+    }
+
+    #[test]
+    fn python_has_memory_and_files() {
+        let of = |kind| Asked {
+            kind,
+            driver_memory: Some("1g".to_string()),
+            py_files: vec!["a.py".to_string()],
+            files: vec!["b.csv".to_string()],
+            ..asked(&[("spark.driver.memory", "512m")])
+        };
+        let options = Options::of(&of(Kind::PySpark)).unwrap();
+        let last = |name: &str| options.set.iter().rfind(|(of, _)| of == name).map(|(_, value)| value.as_str());
+        assert_eq!(last("windlass.program_memory_bytes"), Some("1073741824"));
+        assert_eq!(last("windlass.program_files"), Some("a.py,b.csv"));
+        assert!(!options.log.iter().any(|line| line.contains("is ignored")), "{:?}", options.log);
+        let sql = Options::of(&of(Kind::Sql)).unwrap();
+        assert!(sql.set.is_empty() && sql.log.len() == 4, "{sql:?}");
+        let wrong = Asked { driver_memory: Some("much".to_string()), ..Asked::default() };
+        assert!(Options::of(&wrong).unwrap_err().contains("much"));
+        let wrong = Asked { files: vec!["a,b".to_string()], ..Asked::default() };
+        assert!(Options::of(&wrong).unwrap_err().contains("a,b"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! first rows of results are in the metadata store. Each statement is a run in a session of [`super::sessions`], which a primary that takes over opens anew.
 
 mod conf;
+mod python;
 mod rows;
 mod running;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 
 pub use crate::meta::keys::interactive::{Asked, Cut, Kind, Shape, Work};
 pub use conf::ROWS as ROWS_OPTIONS;
+pub use python::{KernelError, Kernels, Order, Orders, PythonResult};
 pub use rows::Rows;
 pub use windlass_core::interactive::{SessionState, StatementState};
 
@@ -22,6 +24,7 @@ use crate::meta::MetaStore;
 use crate::meta::keys::interactive::{self as keys, Output, Session as Record, Statement};
 use crate::meta::keys::outcomes;
 use crate::statements::Statements;
+use bytes::Bytes;
 use conf::Options;
 use parking_lot::Mutex;
 use running::{Live, Running};
@@ -171,9 +174,14 @@ pub enum OutputView {
         rows: Option<u64>,
     },
     Text(String),
+    /// A JSON object of the forms of an output of Python, by their media types.
+    Forms(String),
+    /// `traceback`: lines that say where it failed. `printed`: what was printed before.
     Failed {
         name: String,
         message: String,
+        traceback: Vec<String>,
+        printed: String,
     },
 }
 
@@ -201,6 +209,9 @@ struct Shared {
     next: tokio::sync::Mutex<u32>,
     /// Bytes of texts and outputs of all sessions.
     bytes: AtomicU64,
+    kernels: Kernels,
+    /// Where kernels reach this primary.
+    rest_url: String,
 }
 
 #[derive(Default)]
@@ -215,6 +226,7 @@ impl Interactive {
         runs: Runs,
         sessions: Sessions,
         statements: &Statements,
+        rest_url: String,
         stop: CancellationToken,
     ) -> Self {
         let catalog = statements.catalog();
@@ -222,9 +234,24 @@ impl Interactive {
         let store = Arc::clone(catalog.store());
         let origin = (clock.now(), clock.wall_ms() * 1_000);
         let (known, next, bytes) = (Mutex::default(), tokio::sync::Mutex::new(0), AtomicU64::new(0));
-        let statements = statements.clone();
-        let shared =
-            Shared { config, runs, sessions, statements, store, clock, ids, tasks, stop, origin, known, next, bytes };
+        let (statements, kernels) = (statements.clone(), Kernels::default());
+        let shared = Shared {
+            config,
+            runs,
+            sessions,
+            statements,
+            store,
+            clock,
+            ids,
+            tasks,
+            stop,
+            origin,
+            known,
+            next,
+            bytes,
+            kernels,
+            rest_url,
+        };
         Interactive { shared: Arc::new(shared) }
     }
 
@@ -295,6 +322,7 @@ impl Interactive {
             ended: None,
             sets: Vec::new(),
             made_things: false,
+            has_python: false,
             log: options.log,
         };
         let machine = Machine::new(now, config.limits, record.times);
@@ -309,6 +337,11 @@ impl Interactive {
         *next = id + 1;
         shared.know(Arc::clone(&live));
         Ok(live.view(LINES))
+    }
+
+    /// Returns the Python processes of sessions.
+    pub fn kernels(&self) -> &Kernels {
+        &self.shared.kernels
     }
 
     /// Returns the number of sessions, and those from position `from` on, at most `size`, oldest first.
@@ -448,18 +481,20 @@ impl Interactive {
         let output = match statement.output {
             None => None,
             Some(Output::Text { text }) => Some(OutputView::Text(text)),
-            Some(Output::Failed { name, message }) => Some(OutputView::Failed { name, message }),
+            Some(Output::Failed { name, message, traceback, printed }) => {
+                Some(OutputView::Failed { name, message, traceback, printed })
+            }
             Some(Output::Wrote { rows }) => Some(OutputView::Wrote { rows }),
+            Some(Output::Forms) => {
+                let kept = self.kept(live, number).await?;
+                Some(OutputView::Forms(String::from_utf8_lossy(&kept).into_owned()))
+            }
             Some(Output::Rows { cut }) => {
-                let unavailable = |error: String| InteractiveError::Unavailable(error);
-                let kept = keys::rows(self.shared.store.as_ref(), live.id, number).await;
-                let kept = kept.map_err(|error| unavailable(error.to_string()))?;
-                // It was removed meanwhile.
-                let kept = kept.ok_or(InteractiveError::NoStatement)?;
-                let rows = rows::decode(kept).map_err(|error| unavailable(error.to_string()))?;
+                let rows = rows::decode(self.kept(live, number).await?);
+                let rows = rows.map_err(|error| InteractiveError::Unavailable(error.to_string()))?;
                 let shape = match statement.work {
                     Work::Sql { shape, .. } => shape,
-                    Work::Say { .. } | Work::Refuse { .. } => Shape::Table,
+                    Work::Python | Work::Say { .. } | Work::Refuse { .. } => Shape::Table,
                 };
                 Some(OutputView::Rows { rows, cut, shape })
             }
@@ -470,6 +505,14 @@ impl Interactive {
         };
         let Statement { code, kind, state, started_ms, completed_ms, .. } = statement;
         Ok(StatementView { id: number, code, kind, state, output, progress, started_ms, completed_ms })
+    }
+
+    /// Returns what the store keeps of an output under a key of its own.
+    async fn kept(&self, live: &Live, statement: u32) -> Result<Bytes, InteractiveError> {
+        let kept = keys::rows(self.shared.store.as_ref(), live.id, statement).await;
+        let kept = kept.map_err(|error| InteractiveError::Unavailable(error.to_string()))?;
+        // It was removed meanwhile.
+        kept.ok_or(InteractiveError::NoStatement)
     }
 
     fn progress(&self, by: &Principal, run: &RunId) -> Option<f64> {

@@ -1,6 +1,7 @@
 //! A session while this primary leads. This carries out the requests of its machine and reports the results to the machine. It decides nothing, and sends the
 //! store one request at a time.
 
+use super::python::{self, Python};
 use super::{Asked, SessionState, SessionView, Shared, StatementState, Work, query_of, rows};
 use crate::errors::QueryError;
 use crate::meta::keys::interactive::{self as keys, Cut, Output, Session as Record, Statement};
@@ -131,6 +132,9 @@ pub(super) struct Running {
     /// The running statement, which ends with its output.
     work: Option<(u32, BoxFuture<'static, Done>)>,
     stop_work: CancellationToken,
+    python: Arc<Python>,
+    /// Whether an earlier primary had a Python process for it.
+    lost_python: bool,
     requests: mpsc::Receiver<Call>,
     answers: BTreeMap<u64, oneshot::Sender<Reply>>,
     last_number: u64,
@@ -146,7 +150,7 @@ pub(super) struct Running {
 
 /// How a statement ended.
 enum Done {
-    Output { output: Output, rows: Option<Bytes>, stopped: bool },
+    Output { output: Output, rows: Option<Bytes>, stopped: bool, log: Option<String> },
     NotBegun,
     LeftToNext,
 }
@@ -181,12 +185,19 @@ impl Running {
     pub fn found(
         shared: &Arc<Shared>,
         id: u32,
-        record: Record,
+        mut record: Record,
         statements: BTreeMap<u32, Statement>,
         machine: Machine,
         took_effect: BTreeMap<u32, Option<u64>>,
     ) -> Self {
         let (sender, requests) = mpsc::channel(REQUESTS);
+        // A statement that was under way says that names are gone. Otherwise the next one does.
+        let says = |of: &Statement| of.work == Work::Python && of.state == StatementState::Running;
+        let is_said = statements.values().any(says);
+        let lost_python = record.has_python || is_said;
+        record.has_python &= !is_said;
+        let lost = record.has_python.then(|| "another primary leads since".to_string());
+        let python = Python::new(shared, lost);
         let shown = Shown {
             state: machine.state(),
             statements,
@@ -212,11 +223,13 @@ impl Running {
             record,
             is_stored: true,
             is_found: true,
-            is_changed: false,
+            is_changed: is_said,
             session: None,
             opening: None,
             work: None,
             stop_work: CancellationToken::new(),
+            python,
+            lost_python,
             requests,
             answers: BTreeMap::new(),
             last_number: 0,
@@ -290,6 +303,13 @@ impl Running {
     }
 
     async fn hear(&mut self) -> Heard {
+        let is_idle = self.work.is_none();
+        // A primary that stops waits for programs, so one in which no statement runs ends first.
+        let deserted = async {
+            self.shared.statements.gate().closed().await;
+            self.python.end();
+            std::future::pending().await
+        };
         let deadline = self.machine.next_deadline().map(|at| self.shared.until(at));
         let due = async {
             match deadline {
@@ -317,6 +337,7 @@ impl Running {
             Some(call) = self.requests.recv() => Heard::Call(call),
             () = self.shared.stop.cancelled() => Heard::Stopping,
             () = due => Heard::Due,
+            heard = deserted, if is_idle => heard,
         }
     }
 
@@ -428,7 +449,7 @@ impl Running {
                 }
                 if state.has_ended() {
                     of.completed_ms = now_ms;
-                    of.output = Some(self.output_of(statement, state));
+                    of.output = Some(self.output_of(statement, state, &of.work));
                 }
                 if output && let Some((output, rows)) = &self.finished {
                     of.bytes += size(output, rows.as_ref());
@@ -458,16 +479,20 @@ impl Running {
     }
 
     /// Returns the output of a statement that has none of its own.
-    fn output_of(&self, statement: u32, state: StatementState) -> Output {
-        let failed = |name: &str, message: &str| Output::Failed { name: name.into(), message: message.into() };
+    fn output_of(&self, statement: u32, state: StatementState, work: &Work) -> Output {
         match (state, self.took_effect.get(&statement)) {
             (StatementState::Available, rows) => Output::Wrote { rows: rows.copied().flatten() },
-            (StatementState::Cancelled, _) => failed("Cancelled", "the statement was cancelled"),
-            _ if self.finished.is_some() => failed(
+            (StatementState::Cancelled, _) => Output::failed("Cancelled", "the statement was cancelled"),
+            _ if self.finished.is_some() => Output::failed(
                 "NotKept",
                 "the statement has ended, and the metadata store did not take its output: run it again",
             ),
-            _ => failed(
+            _ if *work == Work::Python => Output::failed(
+                "Lost",
+                "the statement was under way when its primary ended, and how far it came is not known. The Python process of this session has ended too, with \
+                 its names: see what the statement changed before you run it again",
+            ),
+            _ => Output::failed(
                 "Lost",
                 "the statement was under way when its primary ended, and its result is lost; if it was to change something, it did not: run it again",
             ),
@@ -505,16 +530,14 @@ impl Running {
         let Some(statement) = statement else { return };
         let work = match (statement.work, &self.session) {
             (Work::Say { text }, _) => done(Output::Text { text }),
-            (Work::Refuse { message }, _) => done(Output::Failed { name: "NotRun".to_string(), message }),
+            (Work::Refuse { message }, _) => done(Output::failed("NotRun", message)),
             (Work::Sql { text, rows, .. }, Some(session)) => {
                 let text = text.unwrap_or(statement.code);
                 let rows = rows.unwrap_or(self.record.rows);
                 self.sql(number, session, &text, rows)
             }
-            (Work::Sql { .. }, None) => {
-                let message = "the session is not open".to_string();
-                done(Output::Failed { name: "Error".to_string(), message })
-            }
+            (Work::Python, Some(session)) => self.python(number, session, statement.code),
+            (Work::Sql { .. } | Work::Python, None) => done(Output::failed("Error", "the session is not open")),
         };
         self.work = Some((number, work));
     }
@@ -548,14 +571,29 @@ impl Running {
             };
             let encoded = read.and_then(|page| rows::encode(&page.schema, &page.batches, max_rows, max_bytes));
             match encoded {
-                Ok((rows, cut)) => Done::Output { output: Output::Rows { cut }, rows: Some(rows), stopped: false },
+                Ok((rows, cut)) => {
+                    Done::Output { output: Output::Rows { cut }, rows: Some(rows), stopped: false, log: None }
+                }
                 Err(QueryError::NotLeading(_)) => Done::NotBegun,
                 Err(QueryError::OutcomeUnknown(_)) => Done::LeftToNext,
                 Err(error) => {
                     let stopped = matches!(error, QueryError::Cancelled(_));
-                    let name = if stopped { "Cancelled" } else { "Error" }.to_string();
-                    Done::Output { output: Output::Failed { name, message: error.to_string() }, rows: None, stopped }
+                    let output = Output::failed(if stopped { "Cancelled" } else { "Error" }, error.to_string());
+                    Done::Output { output, rows: None, stopped, log: None }
                 }
+            }
+        }
+        .boxed()
+    }
+
+    fn python(&self, number: u32, session: &Arc<Session>, code: String) -> BoxFuture<'static, Done> {
+        let (python, session, stop) = (Arc::clone(&self.python), Arc::clone(session), self.stop_work.clone());
+        async move {
+            match python.run(&session, number, code, stop).await {
+                python::Done::Output { output, forms, stopped, log } => {
+                    Done::Output { output, rows: forms, stopped, log }
+                }
+                python::Done::NotBegun => Done::NotBegun,
             }
         }
         .boxed()
@@ -565,8 +603,12 @@ impl Running {
         match done {
             Done::NotBegun => Ended::NotBegun,
             Done::LeftToNext => Ended::LeftToNext,
-            Done::Output { output, rows, stopped } => {
+            Done::Output { output, rows, stopped, log } => {
                 self.note_end(number, &output);
+                log.into_iter().for_each(|line| self.log(line));
+                let has_python = self.python.has_names();
+                self.is_changed |= has_python != self.record.has_python;
+                self.record.has_python = has_python;
                 let bytes = size(&output, rows.as_ref());
                 self.finished = Some((output, rows));
                 if stopped { Ended::Stopped { bytes } } else { Ended::Done { bytes } }
@@ -580,7 +622,7 @@ impl Running {
         let Some(Statement { code, work, .. }) = shown.statements.get(&number) else { return };
         let text = match work {
             Work::Sql { text, .. } => text.as_ref().unwrap_or(code).clone(),
-            Work::Say { .. } | Work::Refuse { .. } => return,
+            Work::Python | Work::Say { .. } | Work::Refuse { .. } => return,
         };
         drop(shown);
         match output {
@@ -591,7 +633,7 @@ impl Running {
                 };
                 self.log(format!("the output of statement {number} was cut at {at}"));
             }
-            Output::Rows { cut: None } | Output::Wrote { .. } | Output::Text { .. } => {}
+            Output::Rows { cut: None } | Output::Wrote { .. } | Output::Text { .. } | Output::Forms => {}
             Output::Failed { .. } => return,
         }
         match session_effect(&text) {
@@ -607,6 +649,7 @@ impl Running {
     }
 
     async fn close(&mut self) {
+        self.python.end();
         self.live.shown.lock().session = None;
         // A session that is being opened is dropped with the future.
         let opening = self.opening.take().and_then(FutureExt::now_or_never).and_then(Result::ok);
@@ -620,11 +663,18 @@ impl Running {
     fn note(&self, fact: Fact) {
         let session = self.live.id;
         match fact {
-            Fact::Open if self.is_found && self.record.made_things => self.log(
-                "the session goes on under another primary: its options are as they were, and its temporary tables, views and prepared statements are gone"
-                    .to_string(),
-            ),
-            Fact::Open if self.is_found => self.log("the session goes on under another primary".to_string()),
+            Fact::Open if self.is_found => {
+                self.log("the session goes on under another primary".to_string());
+                if self.record.made_things {
+                    let gone = "its temporary tables, views and prepared statements are gone";
+                    self.log(format!("its options are as they were, and {gone}"));
+                }
+                if self.lost_python {
+                    self.log(
+                        "its Python process is gone, with its names and what it set or made in the session".to_string(),
+                    );
+                }
+            }
             Fact::Open => self.log("the session is open".to_string()),
             Fact::Lost { statement, took_effect: true } => {
                 self.log(format!("statement {statement} took effect, and its primary ended before it could answer"));
@@ -654,15 +704,17 @@ impl Running {
 }
 
 fn done(output: Output) -> BoxFuture<'static, Done> {
-    std::future::ready(Done::Output { output, rows: None, stopped: false }).boxed()
+    std::future::ready(Done::Output { output, rows: None, stopped: false, log: None }).boxed()
 }
 
 /// Returns the size of an output, which is at least 1.
 fn size(output: &Output, rows: Option<&Bytes>) -> u64 {
     let text = match output {
         Output::Text { text } => text.len(),
-        Output::Failed { name, message } => name.len() + message.len(),
-        Output::Rows { .. } | Output::Wrote { .. } => 1,
+        Output::Failed { name, message, traceback, printed } => {
+            name.len() + message.len() + traceback.iter().map(String::len).sum::<usize>() + printed.len()
+        }
+        Output::Rows { .. } | Output::Wrote { .. } | Output::Forms => 1,
     };
     text.max(1) as u64 + rows.map_or(0, |rows| rows.len() as u64)
 }

@@ -75,7 +75,7 @@ impl Primary {
         let (jobs, statements) = (Jobs::new(driver), bench.statements.clone());
         let runs = Runs::new(RunsConfig::default(), statements.clone(), jobs, KeyRing::default());
         let sessions = Sessions::new(Arc::clone(&bench.sessions), statements.clone());
-        let interactive = Interactive::new(config, runs, sessions, &statements, stop.clone());
+        let interactive = Interactive::new(config, runs, sessions, &statements, String::new(), stop.clone());
         interactive.resume().await.unwrap();
         Primary { bench, interactive, stop }
     }
@@ -108,8 +108,8 @@ fn shown(view: &StatementView) -> String {
     match view.output.as_ref().unwrap() {
         OutputView::Rows { rows, .. } => pretty_format_batches(&rows.batches).unwrap().to_string(),
         OutputView::Wrote { rows } => format!("wrote {rows:?}"),
-        OutputView::Text(text) => text.clone(),
-        OutputView::Failed { name, message } => format!("{name}: {message}"),
+        OutputView::Text(text) | OutputView::Forms(text) => text.clone(),
+        OutputView::Failed { name, message, .. } => format!("{name}: {message}"),
     }
 }
 

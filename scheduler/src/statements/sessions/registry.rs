@@ -1,6 +1,6 @@
 //! Assigns requests to sessions, and ends sessions.
 //!
-//! A request is identified by the first of these that it carries: the session cookie, the bearer token, the connection. The first reply
+//! A request is identified by the first of these that it carries: the id of a session that it joins, the session cookie, the bearer token, the connection. The first reply
 //! of a session carries the cookie, so a client that keeps cookies may return over any connection.
 //!
 //! ```text
@@ -49,6 +49,8 @@ impl Default for SessionConfig {
 /// Information in a request about its sender.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
+    /// The session that it joins, which no request begins.
+    pub joins: Option<String>,
     pub cookie: Option<String>,
     pub token: Option<String>,
     pub connection: Option<u64>,
@@ -98,6 +100,14 @@ impl Registry {
         caller: &Caller,
         now: Instant,
     ) -> Result<(Arc<Session>, bool), QueryError> {
+        if let Some(id) = &caller.joins {
+            let ended = || {
+                QueryError::NotFound(format!(
+                    "there is no session {id}: it has ended, or another primary leads since it was joined"
+                ))
+            };
+            return self.find(id).map(|session| (session, false)).ok_or_else(ended);
+        }
         let mut state = self.state.lock();
         if let Some(session) = state.find(caller, now) {
             return Ok((session, false));
