@@ -15,6 +15,7 @@ pub(crate) fn router(leaders: Leaders) -> Router {
 
 fn refusal(leader: Option<String>) -> Response {
     let message = standby_message(leader.as_deref());
-    let body = json!({ "error": { "kind": "standby", "message": message }, "leader": leader });
+    // Clients of Livy read `msg`.
+    let body = json!({ "error": { "kind": "standby", "message": message }, "msg": message, "leader": leader });
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(body)).into_response()
 }
