@@ -1,6 +1,6 @@
 //! Metrics: in the text format of Prometheus, and in the form that Livy has them, which is that of Dropwizard's metrics.
 
-use crate::livy::{BatchState, SessionState, StatementState};
+use crate::livy::{BatchState, SessionState, StatementState, Unavailable};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -22,10 +22,13 @@ pub(crate) fn routes() -> OpenApiRouter<Services> {
 /// Returns metrics for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "about", operation_id = "metrics",
-    responses((
-        status = 200, description = "Metrics in Prometheus' text format 0.0.4.", body = String, content_type = "text/plain; version=0.0.4",
-        example = "windlass_interactive_sessions{state=\"idle\"} 3",
-    ))
+    responses(
+        (
+            status = 200, description = "Metrics in Prometheus' text format 0.0.4.", body = String, content_type = "text/plain; version=0.0.4",
+            example = "windlass_interactive_sessions{state=\"idle\"} 3",
+        ),
+        Unavailable,
+    )
 )]
 async fn exposition(State(services): State<Services>, Extension(by): Extension<Principal>) -> Response {
     let text = Families::of(&services, &by).await.exposition();
@@ -35,7 +38,7 @@ async fn exposition(State(services): State<Services>, Extension(by): Extension<P
 /// Returns the same metrics as JSON, where Livy has its own. A label's value follows the name after a dot.
 #[utoipa::path(
     get, path = "/metrics/metrics", tag = "about", operation_id = "metrics_as_json",
-    responses((status = 200, description = "Metrics.", body = Dropwizard))
+    responses((status = 200, description = "Metrics.", body = Dropwizard), Unavailable)
 )]
 async fn dropwizard(State(services): State<Services>, Extension(by): Extension<Principal>) -> Json<Dropwizard> {
     Json(Families::of(&services, &by).await.dropwizard())
@@ -44,7 +47,7 @@ async fn dropwizard(State(services): State<Services>, Extension(by): Extension<P
 /// Answers while the primary leads, where Livy does.
 #[utoipa::path(
     get, path = "/metrics/ping", tag = "about",
-    responses((status = 200, description = "It leads.", body = String, content_type = "text/plain", example = "pong"))
+    responses((status = 200, description = "It leads.", body = String, content_type = "text/plain", example = "pong"), Unavailable)
 )]
 async fn ping() -> &'static str {
     "pong\n"

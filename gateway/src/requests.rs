@@ -33,8 +33,9 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, (StatusCode, Str
         let message = format!("the body has more than {BODY_BYTES} bytes, and no more are taken");
         (StatusCode::PAYLOAD_TOO_LARGE, message)
     };
-    let announced = body.size_hint().lower();
-    if headers.contains_key(header::EXPECT) && announced > BODY_BYTES as u64 {
+    // A body in pieces announces nothing.
+    let is_announced_too_large = body.size_hint().lower() > BODY_BYTES as u64;
+    if is_announced_too_large && headers.contains_key(header::EXPECT) {
         // The client waits for an answer before it sends the body.
         return Err(too_large());
     }
@@ -42,12 +43,13 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, (StatusCode, Str
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| (StatusCode::BAD_REQUEST, format!("the body ends early: {error}")))?;
         total += chunk.len();
-        if total <= BODY_BYTES {
-            bytes.extend_from_slice(&chunk);
-        } else if total > DRAINED_BYTES {
+        if total > DRAINED_BYTES {
             break;
-        } else {
+        }
+        if total > BODY_BYTES || is_announced_too_large {
             bytes = Vec::new();
+        } else {
+            bytes.extend_from_slice(&chunk);
         }
     }
     if total > BODY_BYTES {

@@ -452,7 +452,7 @@ mod tests {
             (r#"{"conf": {"a": [1]}}"#, "conf"),
             (r#"{"driverCores": -1}"#, "-1"),
             ("", "EOF"),
-            ("[1", "integer"),
+            ("[1", "expected value"),
         ] {
             let error = parsed(body).unwrap_err();
             assert!(error.contains(word), "{body}: {error}");

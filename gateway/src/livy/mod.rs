@@ -13,6 +13,7 @@ mod wrapped;
 
 pub(crate) use answers::{SessionState, StatementState};
 pub(crate) use batches::BatchState;
+pub(crate) use refusal::described::Unavailable;
 
 use crate::requests::with_body;
 use answers::{
@@ -29,7 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Extension, Json, Router};
 use refusal::Refusal;
-use refusal::described::{Compressed, Invalid, NotFound, TooLarge, Unavailable};
+use refusal::described::{Compressed, Invalid, NotFound, TooLarge};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -84,13 +85,6 @@ pub(crate) fn routes(services: Services) -> (Router, OpenApi) {
         }))
         .with_state(services);
     (router, description)
-}
-
-/// Answers a request for a path that is not here, if it is one of a client of Livy.
-pub(crate) fn nothing(uri: &Uri) -> Option<Response> {
-    let is_ours = ["/sessions/", "/batches/"].iter().any(|of| uri.path().starts_with(of));
-    let message = || format!("there is no call {}: GET /openapi.json lists those that there are", uri.path());
-    is_ours.then(|| Refusal { status: StatusCode::NOT_FOUND, message: message() }.into_response())
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
@@ -275,7 +269,7 @@ async fn complete(
 /// Lists the statements of a session that are kept: those that have not ended, and the last that have.
 #[utoipa::path(
     get, path = "/sessions/{id}/statements", tag = "statements", operation_id = "list_statements",
-    params(OfSession, PageOfStatements, ("Accept" = Option<String>, Header, description = "Further forms of outputs.")),
+    params(OfSession, PageOfStatements),
     responses((status = 200, description = "Statements.", body = StatementList), Invalid, NotFound, Unavailable)
 )]
 async fn statements(
@@ -325,12 +319,11 @@ async fn execute(
     Ok((StatusCode::CREATED, location, Json(Statement::of(view, Forms::of(&headers)))).into_response())
 }
 
-/// Shows a statement with its output.
+/// Shows a statement with its output. The header `Accept` may name further forms: `text/plain`, `application/vnd.livy.table.v1+json`.
 #[utoipa::path(
     get, path = "/sessions/{id}/statements/{statement}", tag = "statements", operation_id = "show_statement",
     params(
         OfStatement, Wait,
-        ("Accept" = Option<String>, Header, description = "Further forms of the output: `text/plain`, `application/vnd.livy.table.v1+json`."),
         ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` instead of the parameter."),
     ),
     responses((status = 200, description = "The statement.", body = Statement), Invalid, NotFound, Unavailable)

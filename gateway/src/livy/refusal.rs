@@ -57,25 +57,25 @@ pub(super) mod described {
     /// Something in the request is wrong; the message says what.
     #[derive(IntoResponses)]
     #[response(status = 400)]
-    pub(in super::super) struct Invalid(Message);
+    pub(crate) struct Invalid(Message);
 
     /// There is no such session, statement or batch.
     #[derive(IntoResponses)]
     #[response(status = 404)]
-    pub(in super::super) struct NotFound(Message);
+    pub(crate) struct NotFound(Message);
 
     /// The body, or the code in it, is too large; the message names the limit in bytes.
     #[derive(IntoResponses)]
     #[response(status = 413)]
-    pub(in super::super) struct TooLarge(Message);
+    pub(crate) struct TooLarge(Message);
 
     /// The body is compressed.
     #[derive(IntoResponses)]
     #[response(status = 415)]
-    pub(in super::super) struct Compressed(Message);
+    pub(crate) struct Compressed(Message);
 
     /// This primary stands by, or stops, or cannot write to its metadata store. Ask again, or ask the leader.
     #[derive(IntoResponses)]
     #[response(status = 503)]
-    pub(in super::super) struct Unavailable(Message);
+    pub(crate) struct Unavailable(Message);
 }

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use described::{Invalid, NotFound, Unavailable};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -35,6 +35,7 @@ type Who = Extension<Principal>;
         description = "Sessions, statements and batches as Apache Livy 0.8 has them, the state of the cluster and of its jobs, and metrics. Paths may end in a \
                        slash. Bodies are JSON of at most 8 MiB. Files are served as WebHDFS under /webhdfs/v1/, as Hadoop describes it."
     ),
+    components(schemas(Error)),
     tags(
         (name = "sessions", description = "Interactive sessions. A request for a session is a heartbeat of its client."),
         (name = "statements", description = "Statements of a session, which run one after the other."),
@@ -77,9 +78,21 @@ fn error(status: StatusCode, kind: ErrorKind, message: impl Into<String>) -> Res
     (status, Json(Error::of(kind, message))).into_response()
 }
 
+/// Answers a request for a path that is not here, in the form of REST and that of Livy: it is not known for which of them it is meant.
 async fn nothing(uri: Uri) -> Response {
-    let message = "there is nothing here: see /api/v1/cluster, /api/v1/jobs, /sessions and /webhdfs/v1/, which /openapi.json describes";
-    crate::livy::nothing(&uri).unwrap_or_else(|| error(StatusCode::NOT_FOUND, ErrorKind::NotFound, message))
+    let message = format!(
+        "there is no {}: /openapi.json describes what there is, such as /api/v1/cluster, /api/v1/jobs and /sessions; files are under /webhdfs/v1/",
+        uri.path()
+    );
+    (StatusCode::NOT_FOUND, Json(Nothing { msg: message.clone(), error: Error::of(ErrorKind::NotFound, message) }))
+        .into_response()
+}
+
+#[derive(Serialize)]
+struct Nothing {
+    #[serde(flatten)]
+    error: Error,
+    msg: String,
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
