@@ -136,10 +136,7 @@ fn table(state: &SessionState, parser: &mut Parser<'_>) -> Result<Statement, Que
         literal(table)
     );
     let fact = |at: u32, name: &str, value: &str| {
-        format!(
-            "UNION ALL SELECT {at}, {}, {value}, '' FROM information_schema.tables WHERE {of_table}",
-            literal(name)
-        )
+        format!("UNION ALL SELECT {at}, {}, {value}, '' FROM information_schema.tables WHERE {of_table}", literal(name))
     };
     // The last part has no rows. It is the error if there is no such table.
     query(&format!(
