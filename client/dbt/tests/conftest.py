@@ -28,12 +28,18 @@ def dbt_profile_target(cluster):
 # ways is rewritten; what the adapter itself runs is not.
 
 
-@pytest.fixture(autouse=True)
-def changes_of_sources(monkeypatch):
+@pytest.fixture(scope="class", autouse=True)
+def changes_of_sources():
+    with pytest.MonkeyPatch.context() as patch:
+        rewrite(patch)
+        yield
+
+
+def rewrite(monkeypatch):
     run, update = WindlassAdapter.run_sql_for_tests, WindlassAdapter.update_column_sql
 
     def run_sql_for_tests(self, sql, fetch, conn):
-        *before, last = [part for part in re.split(r";\s*\n", sql) if part.strip()]
+        *before, last = statements(sql)
         for part in before:
             run(self, overwriting(self, part), None, conn)
         return run(self, overwriting(self, last), fetch, conn)
@@ -42,6 +48,13 @@ def changes_of_sources(monkeypatch):
     monkeypatch.setattr(
         WindlassAdapter, "update_column_sql", lambda self, *args, **kwargs: overwriting(self, update(self, *args, **kwargs))
     )
+
+
+def statements(sql):
+    """A text has one statement."""
+    ends = [token.start for token in sqlglot.tokenize(sql, read="postgres") if token.token_type == sqlglot.TokenType.SEMICOLON]
+    parts = [sql[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(sql)], strict=True)]
+    return [part for part in parts if sqlglot.tokenize(part, read="postgres")]
 
 
 def overwriting(adapter, sql):

@@ -48,7 +48,7 @@ OLD_AND_NEW = """
 {% if is_incremental() %}
 select * from (values (1, 'new'), (1, 'newer'), (3, 'new')) as t(id, word)
 {% else %}
-select * from (values (1, 'old'), (2, 'old')) as t(id, word)
+select * from (values (1, 'old'), (2, repeat('long ', 100))) as t(id, word)
 {% endif %}
 """
 
@@ -70,6 +70,6 @@ class TestSeveralRowsWithOneKey:
         self.run("merge")
         results = self.run("merge", expect_pass=False)
         assert "several rows with the key (id) = (1)" in results[0].message
-        assert self.rows(project) == [(1, "old"), (2, "old")]
+        assert self.rows(project) == [(1, "old"), (2, "long " * 100)]
         self.run("delete+insert")
-        assert self.rows(project) == [(1, "new"), (1, "newer"), (2, "old"), (3, "new")]
+        assert self.rows(project) == [(1, "new"), (1, "newer"), (2, "long " * 100), (3, "new")]

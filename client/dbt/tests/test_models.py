@@ -1,4 +1,10 @@
-"""dbt's own tests of models, seeds, hooks, contracts and commands."""
+"""dbt's own tests of models, seeds, contracts and commands.
+
+Without those that compare with the text of PostgreSQL's statements (BaseEphemeralMulti, BaseEphemeralNested, BaseConstraintsRuntimeDdlEnforcement), need a
+connection with PostgreSQL (BaseSimpleCopyUppercase), or write into a log table with UPDATE in hooks (test_model_hooks, test_run_hooks); and without what
+Windlass does not have: grants, comments (persist_docs), materialized views, clones of tables, functions in SQL (test_udfs), models in Python, constraints besides
+NOT NULL.
+"""
 
 import pytest
 from dbt.tests.adapter.aliases.test_aliases import BaseAliases, BaseAliasErrors, BaseSameAliasDifferentSchemas
@@ -16,11 +22,10 @@ from dbt.tests.adapter.constraints.test_constraints import (
 )
 from dbt.tests.adapter.dbt_show.test_dbt_show import BaseShowDoesNotHandleDoubleLimit, BaseShowLimit, BaseShowSqlHeader
 from dbt.tests.adapter.empty.test_empty import BaseTestEmpty, BaseTestEmptyInlineSourceRef
-from dbt.tests.adapter.ephemeral.test_ephemeral import BaseEphemeralErrorHandling, BaseEphemeralMulti, BaseEphemeralNested
+from dbt.tests.adapter.ephemeral.test_ephemeral import BaseEphemeralErrorHandling
 from dbt.tests.adapter.query_comment.test_query_comment import BaseEmptyQueryComments, BaseMacroQueryComments, BaseQueryComments
 from dbt.tests.adapter.relations.test_changing_relation_type import BaseChangeRelationTypeValidator
 from dbt.tests.adapter.relations.test_dropping_schema_named import BaseDropSchemaNamed
-from dbt.tests.adapter.simple_copy.test_copy_uppercase import BaseSimpleCopyUppercase
 from dbt.tests.adapter.simple_seed.test_seed import (
     BaseBasicSeedTests,
     BaseSeedConfigFullRefreshOff,
@@ -71,15 +76,39 @@ class TestConcurrency(BaseConcurrency):
     pass
 
 
-class TestTableConstraintsColumnsEqual(BaseTableConstraintsColumnsEqual):
+class Types:
+    @pytest.fixture
+    def string_type(self):
+        return "varchar"
+
+    @pytest.fixture
+    def int_type(self):
+        return "integer"
+
+    @pytest.fixture
+    def data_types(self):
+        return [
+            ["cast(1 as integer)", "integer", "integer"],
+            ["1", "bigint", "bigint"],
+            ["'1'", "varchar", "varchar"],
+            ["true", "boolean", "boolean"],
+            ["'2013-11-03 00:00:00-07'::timestamptz", "timestamptz", "timestamptz"],
+            ["'2013-11-03 00:00:00'::timestamp", "timestamp", "timestamp"],
+            ["ARRAY['a','b','c']", "varchar[]", "varchar[]"],
+            ["ARRAY[1,2,3]", "bigint[]", "bigint[]"],
+            ["'1'::decimal(10,2)", "decimal(10,2)", "decimal(10,2)"],
+        ]
+
+
+class TestTableConstraintsColumnsEqual(Types, BaseTableConstraintsColumnsEqual):
     pass
 
 
-class TestViewConstraintsColumnsEqual(BaseViewConstraintsColumnsEqual):
+class TestViewConstraintsColumnsEqual(Types, BaseViewConstraintsColumnsEqual):
     pass
 
 
-class TestIncrementalConstraintsColumnsEqual(BaseIncrementalConstraintsColumnsEqual):
+class TestIncrementalConstraintsColumnsEqual(Types, BaseIncrementalConstraintsColumnsEqual):
     pass
 
 
@@ -92,7 +121,7 @@ class TestShowSqlHeader(BaseShowSqlHeader):
 
 
 class TestShowDoesNotHandleDoubleLimit(BaseShowDoesNotHandleDoubleLimit):
-    pass
+    DATABASE_ERROR_MESSAGE = "expected: end of statement, found: limit"
 
 
 class TestEmptyFlag(BaseTestEmpty):
@@ -100,14 +129,6 @@ class TestEmptyFlag(BaseTestEmpty):
 
 
 class TestEmptyInlineSourceRef(BaseTestEmptyInlineSourceRef):
-    pass
-
-
-class TestEphemeralMulti(BaseEphemeralMulti):
-    pass
-
-
-class TestEphemeralNested(BaseEphemeralNested):
     pass
 
 
@@ -132,10 +153,6 @@ class TestChangeRelationType(BaseChangeRelationTypeValidator):
 
 
 class TestDropSchemaNamed(BaseDropSchemaNamed):
-    pass
-
-
-class TestSimpleCopyUppercase(BaseSimpleCopyUppercase):
     pass
 
 

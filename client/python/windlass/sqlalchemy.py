@@ -43,6 +43,16 @@ class WindlassCompiler(compiler.SQLCompiler):
     def for_update_clause(self, select: Any, **options: Any) -> str:
         raise exc.CompileError("Windlass has no locks: leave with_for_update() out")
 
+    def visit_truediv_binary(self, binary: Any, operator: Any, **options: Any) -> str:
+        right = self.process(binary.right, **options)
+        if all(side.type._type_affinity is types.Integer for side in (binary.left, binary.right)):
+            right = f"CAST({right} AS DOUBLE)"
+        return f"{self.process(binary.left, **options)} / {right}"
+
+    def visit_frame_clause(self, frameclause: Any, **options: Any) -> str:
+        # A parameter is no bound of a frame.
+        return str(super().visit_frame_clause(frameclause, **{**options, "literal_execute": True}))
+
     def visit_mod_binary(self, binary: Any, operator: Any, **options: Any) -> str:
         return f"{self.process(binary.left, **options)} % {self.process(binary.right, **options)}"
 
@@ -142,6 +152,7 @@ class WindlassDialect(default.DefaultDialect):
     supports_sane_multi_rowcount = False
     postfetch_lastrowid = False
     insert_returning = False
+    cte_follows_insert = True
     # Each INSERT is a statement of its own, which writes files: many rows go in one.
     use_insertmanyvalues = True
     use_insertmanyvalues_wo_returning = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -27,15 +28,35 @@ _KINDS = {"TABLE": RelationType.Table, "VIEW": RelationType.View}
 
 
 class WindlassColumn(Column):
-    """A column."""
+    """A column. Its type is what :func:`sql_type` says; texts have no length."""
 
     TYPE_LABELS = {"STRING": "varchar", "TIMESTAMP": "timestamp", "FLOAT": "double", "INTEGER": "bigint", "BOOLEAN": "boolean"}
+
+    @property
+    def data_type(self) -> str:
+        return self.dtype
+
+    @classmethod
+    def string_type(cls, size: int) -> str:
+        return "varchar"
+
+    def can_expand_to(self, other_column: Column) -> bool:
+        return False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WindlassRelation(BaseRelation):
+    """A table or a view."""
+
+    # A query in FROM needs no name.
+    require_alias: bool = False
 
 
 class WindlassAdapter(SQLAdapter):
     """The adapter."""
 
     Column = WindlassColumn
+    Relation = WindlassRelation
     ConnectionManager = WindlassConnectionManager
     connections: WindlassConnectionManager
 

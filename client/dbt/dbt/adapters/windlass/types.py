@@ -37,7 +37,10 @@ def sql_type(of: pa.DataType) -> str:
     if pa.types.is_decimal(of):
         return f"decimal({of.precision},{of.scale})"
     if pa.types.is_timestamp(of):
-        return f"timestamp{_DIGITS[of.unit]}" + (" with time zone" if of.tz is not None else "")
+        digits = _DIGITS[of.unit]
+        if of.tz is None:
+            return f"timestamp{digits}"
+        return f"timestamp{digits} with time zone" if digits else "timestamptz"
     if pa.types.is_time(of):
         return "time"
     if pa.types.is_dictionary(of):

@@ -84,6 +84,12 @@
   {% do run_query('create or replace table ' ~ relation ~ ' as select ' ~ columns | join(', ') ~ ' from ' ~ relation) %}
 {%- endmacro %}
 
+{% macro windlass__create_columns(relation, columns) -%}
+  {% if columns %}
+    {% do windlass__alter_relation_add_remove_columns(relation, columns, []) %}
+  {% endif %}
+{%- endmacro %}
+
 {% macro windlass__alter_column_type(relation, column_name, new_column_type) -%}
   {% set columns = [] %}
   {% for column in adapter.get_columns_in_relation(relation) %}
