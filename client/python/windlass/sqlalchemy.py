@@ -8,8 +8,8 @@ The path names the catalog, ``?schema=`` the schema, ``?token=`` the bearer toke
 address is that of WINDLASS_URL, or a cluster is started, in the folder of ``?folder=``; it ends with the process. Other parts of the query are options of the session,
 such as ``?windlass.pool=etl``.
 
-Each statement is committed by itself, so a transaction groups nothing. There are no UPDATE and DELETE. Keys and other constraints besides NOT NULL are left out of
-CREATE TABLE, because they would not be checked, and there are no indexes.
+Each statement is committed by itself, so a transaction groups nothing. There are no UPDATE and DELETE. Indexes, keys and other constraints besides NOT NULL are
+left out of the tables that are created: nothing would use or check them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ class WindlassDDLCompiler(compiler.DDLCompiler):
         return ""
 
     def visit_create_index(self, create: Any, *arguments: Any, **options: Any) -> str:
-        raise exc.CompileError(f"Windlass has no indexes: leave index {create.element.name!r} out")
+        # There are no indexes. A statement is expected here.
+        return "SELECT 1"
+
+    def visit_drop_index(self, drop: Any, **options: Any) -> str:
+        return "SELECT 1"
 
     def visit_identity_column(self, identity: Any, **options: Any) -> str:
         raise exc.CompileError("Windlass has no identity columns: give the value, such as a UUID")
@@ -265,12 +269,12 @@ class WindlassDialect(default.DefaultDialect):
 
     @reflection.cache  # type: ignore[untyped-decorator]
     def get_view_definition(self, connection: Any, view_name: str, schema: str | None = None, **options: Any) -> str:
+        if view_name not in self.get_view_names(connection, schema, **options):
+            raise exc.NoSuchTableError(f"{schema}.{view_name}" if schema else view_name)
         definition = connection.exec_driver_sql(
             "SELECT definition FROM information_schema.views WHERE table_schema = $1 AND table_name = $2",
             (schema or self.default_schema_name, view_name),
         ).scalar()
-        if definition is None:
-            raise exc.NoSuchTableError(f"{schema}.{view_name}" if schema else view_name)
         return str(definition)
 
     @reflection.cache  # type: ignore[untyped-decorator]

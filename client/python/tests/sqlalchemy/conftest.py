@@ -20,6 +20,6 @@ def _temporary(cfg, eng):
 @event.listens_for(Engine, "before_cursor_execute", retval=True)
 def _emptied(connection, cursor, statement, parameters, context, executemany):
     """The tests empty their tables with DELETE, which Windlass does not have."""
-    if table := re.fullmatch(r"DELETE FROM (\S+)", statement):
+    if table := re.fullmatch(r"DELETE FROM ((?:(?! WHERE ).)+)", statement):
         statement = f"INSERT OVERWRITE {table[1]} SELECT * FROM {table[1]} WHERE false"
     return statement, parameters

@@ -33,7 +33,7 @@ class Requirements(SuiteRequirements):
     )
     locals().update(
         _each(
-            """schemas schema_reflection views view_reflection view_column_reflection temporary_tables temp_table_reflection table_reflection
+            """schemas schema_reflection views view_reflection view_column_reflection temporary_tables temp_table_reflection temp_table_names table_reflection
             intersect except_ window_functions ctes regexp_match datetime_microseconds timestamp_microseconds time_microseconds
             precision_numerics_general unicode_data unicode_ddl bound_limit_offset
             offset sql_expression_limit_offset nullable_booleans boolean_col_expressions""",
