@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import exc, types
 from sqlalchemy.engine import default, reflection
+from sqlalchemy.engine.interfaces import ExecuteStyle
 from sqlalchemy.sql import compiler
 
 from . import dbapi
@@ -221,6 +222,12 @@ class WindlassDialect(default.DefaultDialect):
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
         pass
 
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        super().do_execute(cursor, statement, parameters, context)
+        if context is not None and context.execute_style is ExecuteStyle.INSERTMANYVALUES:
+            # Several statements insert the rows.
+            context._rowcount = (context._rowcount or 0) + cursor.rowcount
+
     def do_rollback(self, dbapi_connection: Any) -> None:
         # What has run is committed.
         pass
@@ -240,7 +247,7 @@ class WindlassDialect(default.DefaultDialect):
         # A name is a pattern there.
         return [table for table in listed if name is None or table[2] == name]
 
-    @reflection.cache  # type: ignore[untyped-decorator]
+    @reflection.cache
     def get_schema_names(self, connection: Any, **options: Any) -> list[str]:
         rows = connection.exec_driver_sql(
             "SELECT schema_name FROM information_schema.schemata WHERE catalog_name ="
@@ -248,26 +255,26 @@ class WindlassDialect(default.DefaultDialect):
         )
         return [name for (name,) in rows]
 
-    @reflection.cache  # type: ignore[untyped-decorator]
+    @reflection.cache
     def get_table_names(self, connection: Any, schema: str | None = None, **options: Any) -> list[str]:
         return [name for _, _, name, kind, _ in self._tables(connection, schema) if kind in _KINDS_OF_TABLES]
 
-    @reflection.cache  # type: ignore[untyped-decorator]
+    @reflection.cache
     def get_view_names(self, connection: Any, schema: str | None = None, **options: Any) -> list[str]:
         return [name for _, _, name, kind, _ in self._tables(connection, schema) if kind == "VIEW"]
 
-    @reflection.cache  # type: ignore[untyped-decorator]
+    @reflection.cache
     def get_temp_table_names(self, connection: Any, schema: str | None = None, **options: Any) -> list[str]:
         return [name for _, _, name, kind, _ in self._tables(connection, schema) if kind == "LOCAL TEMPORARY"]
 
-    @reflection.cache  # type: ignore[untyped-decorator]
+    @reflection.cache
     def has_table(self, connection: Any, table_name: str, schema: str | None = None, **options: Any) -> bool:
         return bool(self._tables(connection, schema, table_name))
 
     def has_schema(self, connection: Any, schema_name: str, **options: Any) -> bool:
         return schema_name in self.get_schema_names(connection, **options)
 
-    @reflection.cache  # type: ignore[untyped-decorator]
+    @reflection.cache
     def get_view_definition(self, connection: Any, view_name: str, schema: str | None = None, **options: Any) -> str:
         if view_name not in self.get_view_names(connection, schema, **options):
             raise exc.NoSuchTableError(f"{schema}.{view_name}" if schema else view_name)
@@ -277,7 +284,7 @@ class WindlassDialect(default.DefaultDialect):
         ).scalar()
         return str(definition)
 
-    @reflection.cache  # type: ignore[untyped-decorator]
+    @reflection.cache
     def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **options: Any) -> list[Any]:
         return [
             {"name": field.name, "type": _sql_type(field.type), "nullable": field.nullable, "default": None}
