@@ -8,11 +8,11 @@ _NAMES = {
     pa.bool_(): "boolean",
     pa.int8(): "tinyint",
     pa.int16(): "smallint",
-    pa.int32(): "integer",
+    pa.int32(): "int",
     pa.int64(): "bigint",
     pa.uint8(): "tinyint unsigned",
     pa.uint16(): "smallint unsigned",
-    pa.uint32(): "integer unsigned",
+    pa.uint32(): "int unsigned",
     pa.uint64(): "bigint unsigned",
     pa.float16(): "real",
     pa.float32(): "real",
@@ -31,7 +31,7 @@ _DIGITS = {"s": "(0)", "ms": "(3)", "us": "(6)", "ns": ""}
 
 
 def sql_type(of: pa.DataType) -> str:
-    """Returns a type that CAST and CREATE TABLE read as ``of``."""
+    """Returns a type that CAST and CREATE TABLE read as ``of``. None is a label of dbt for another type, as INTEGER is for bigint."""
     if of in _NAMES:
         return _NAMES[of]
     if pa.types.is_decimal(of):
