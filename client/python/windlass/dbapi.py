@@ -221,6 +221,16 @@ class Connection:
             except _errors.Error as error:
                 raise _translated(error) from error
 
+    def tables(
+        self, catalog: str | None, schema: str | None, name: str | None = None, columns: bool = False
+    ) -> list[tuple[str, str, str, str, pa.Schema | None]]:
+        """Returns catalog, schema, name and kind ("TABLE", "VIEW", "LOCAL TEMPORARY") of tables: all, or those of a catalog, of a schema, of a name; and
+        their columns, if they are asked for."""
+        try:
+            return self.session._native.tables(catalog, schema, name, columns)
+        except _errors.Error as error:
+            raise _translated(error) from error
+
     def close(self) -> None:
         """Ends the session, and a cluster that it started."""
         self.session.close()

@@ -29,8 +29,6 @@ from ._session import connect as _connect
 
 __all__ = ["WindlassDialect"]
 
-_KINDS_OF_TABLES = ("TABLE", "BASE TABLE")
-
 
 class WindlassCompiler(compiler.SQLCompiler):
     def limit_clause(self, select: Any, **options: Any) -> str:
@@ -203,9 +201,8 @@ class WindlassDialect(default.DefaultDialect):
 
     def initialize(self, connection: Any) -> None:
         super().initialize(connection)
-        self.server_version_info = tuple(
-            int(part) for part in str(_session(connection).status()["version"]).split("-")[0].split(".") if part.isdigit()
-        )
+        version = str(connection.connection.dbapi_connection.session.status()["version"])
+        self.server_version_info = tuple(int(part) for part in version.split("-")[0].split(".") if part.isdigit())
 
     def _get_default_schema_name(self, connection: Any) -> str:
         return str(connection.exec_driver_sql("SELECT current_schema()").scalar())
@@ -237,15 +234,13 @@ class WindlassDialect(default.DefaultDialect):
 
     def _tables(
         self, connection: Any, schema: str | None, name: str | None = None, columns: bool = False
-    ) -> list[tuple[str, str, str, str, pa.Schema | None]]:
+    ) -> Any:
         catalog = str(
             connection.exec_driver_sql(
                 "SELECT value FROM information_schema.df_settings WHERE name = 'datafusion.catalog.default_catalog'"
             ).scalar()
         )
-        listed = _session(connection)._native.tables(catalog, schema or self.default_schema_name, name, columns)
-        # A name is a pattern there.
-        return [table for table in listed if name is None or table[2] == name]
+        return connection.connection.dbapi_connection.tables(catalog, schema or self.default_schema_name, name, columns)
 
     @reflection.cache
     def get_schema_names(self, connection: Any, **options: Any) -> list[str]:
@@ -257,7 +252,7 @@ class WindlassDialect(default.DefaultDialect):
 
     @reflection.cache
     def get_table_names(self, connection: Any, schema: str | None = None, **options: Any) -> list[str]:
-        return [name for _, _, name, kind, _ in self._tables(connection, schema) if kind in _KINDS_OF_TABLES]
+        return [name for _, _, name, kind, _ in self._tables(connection, schema) if kind == "TABLE"]
 
     @reflection.cache
     def get_view_names(self, connection: Any, schema: str | None = None, **options: Any) -> list[str]:
@@ -324,11 +319,6 @@ class WindlassDialect(default.DefaultDialect):
     def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **options: Any) -> Any:
         self._nothing_of(connection, table_name, schema, options)
         return {"text": None}
-
-
-def _session(connection: Any) -> Session:
-    session: Session = connection.connection.dbapi_connection.session
-    return session
 
 
 _TYPES: dict[pa.DataType, type[types.TypeEngine[Any]]] = {

@@ -111,11 +111,9 @@ class WindlassAdapter(SQLAdapter):
         self, database: str | None, schema: str | None, with_columns: bool
     ) -> list[tuple[str, str, str, str, pa.Schema | None]]:
         """Tables and views of a schema, without temporary ones."""
-        try:
-            listed = self._session._native.tables(database, schema, None, with_columns)
-        except windlass.Error as error:
-            raise DbtDatabaseError(str(error)) from error
-        return [table for table in listed if table[3] in _KINDS]
+        connection = self.connections.get_thread_connection().handle
+        with self.connections.exception_handler(f"tables of {schema}"):
+            return [table for table in connection.tables(database, schema, None, with_columns) if table[3] in _KINDS]
 
     def list_relations_without_caching(self, schema_relation: BaseRelation) -> list[BaseRelation]:
         listed = self._tables(schema_relation.database, schema_relation.schema, False)
