@@ -63,10 +63,10 @@ queries: data ## compare answers to random queries with DataFusion's, and condit
 	cargo build --workspace --all-targets
 	QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- random_queries random_conditions --nocapture
 
-oracles: data ## compare answers with DuckDB, PostgreSQL and DataFusion's own test files, all of it (QUERIES=5000, QUERIES_FROM=0)
+oracles: data ## compare answers with DuckDB, PostgreSQL and DataFusion's own test files, and run dbt's own tests of adapters, all of it (QUERIES=5000, QUERIES_FROM=0)
 	cargo build --workspace --all-targets
 	ORACLES=all QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- oracle awkward_files \
-		statements_as deep --nocapture
+		statements_as deep dbts_own --nocapture
 
 sqlite: data ## compare answers to SQLite's sqllogictest files with DataFusion's (SQLITE_FILES: their folder "test", of sqlite.org/sqllogictest)
 	cargo build --workspace --all-targets

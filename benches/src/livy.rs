@@ -3,6 +3,7 @@
 //! ```text
 //!   statement   POST …/statements?wait=10000 to its answer, over one connection, against the same statement over a warm Flight SQL connection
 //!   session     POST /sessions to its answer
+//!   program     run_program() of a program that does nothing, against the interpreter itself; a session's first statement of Python, and later ones
 //!   load        1,000 open sessions, 200 requests a second: GET …/state and, each tenth, a statement that waits for its result
 //! ```
 //! `make bench`, or `windlass-bench livy`
@@ -53,6 +54,8 @@ pub fn run(options: &Options) {
     report("a statement over Flight SQL", theirs);
     report("a statement over Livy", ours);
 
+    programs(&mut http, &runtime, &flight, options.statements.min(50));
+
     let mut sessions: Vec<u64> = (0..options.sessions).map(|_| open(&mut http)).collect();
     sessions.push(session);
     let before = cluster.primary_bytes();
@@ -78,6 +81,36 @@ pub fn run(options: &Options) {
     report("  a statement", statements);
     let after = cluster.primary_bytes();
     println!("  the primary had {} MiB resident before, and {} MiB after", before >> 20, after >> 20);
+}
+
+/// Programs and sessions of Python, in turns with the interpreter that executors start.
+fn programs(http: &mut Http, runtime: &tokio::runtime::Runtime, flight: &windlass_client::Session, rounds: usize) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let program = folder.path().join("nothing.py");
+    std::fs::write(&program, "").expect("a file can be written");
+    let statement = format!("select seconds from run_program('{}')", program.display());
+    let (mut bare, mut ours, mut first, mut later) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let interpreter = || std::process::Command::new("python3").arg(&program).status();
+        bare.push(timed(|| assert!(interpreter().is_ok_and(|status| status.success()))).1);
+        let asked = async || flight.sql(statement.clone()).await?.collect().await;
+        ours.push(timed(|| runtime.block_on(asked()).expect("the program ends")).1);
+        let session = http.call("POST", "/sessions", &json!({"kind": "pyspark"}))["id"].as_u64();
+        let session = session.expect("a session has a number");
+        first.push(timed(|| run_python(http, session)).1);
+        later.push(timed(|| run_python(http, session)).1);
+        http.call("DELETE", &format!("/sessions/{session}"), &Value::Null);
+    }
+    report("the interpreter of Python", bare);
+    report("a program of Python", ours);
+    report("a session's first Python", first);
+    report("a later statement of Python", later);
+}
+
+fn run_python(http: &mut Http, session: u64) {
+    let path = format!("/sessions/{session}/statements?wait=10000");
+    let answer = http.call("POST", &path, &json!({"code": "40 + 2"}));
+    assert_eq!(answer["output"]["data"]["text/plain"], "42", "{answer}");
 }
 
 /// Sends requests at a pace until the end. Returns how long calls of the state and statements took.

@@ -89,7 +89,9 @@ environment() {
 environment venv tests/data/requirements.txt "the tests' Python packages"
 environment python-package client/python/tests/requirements.txt "what the Python package's tests need, which other tests must not see"
 environment livy tests/data/livy-requirements.txt "clients of Livy, and the kernel of a notebook"
+environment dbt tests/data/dbt-requirements.txt "dbt, with an adapter that speaks Livy"
 environment airflow tests/data/airflow-requirements.txt "Airflow, another client of Livy"
+environment openapi tests/data/openapi-requirements.txt "what checks the description of the HTTP interface"
 venv=$cache/venv
 "$venv/bin/python" "$here/tests/data/generate.py" "$cache/data"
 

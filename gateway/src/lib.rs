@@ -5,10 +5,13 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | faces | `webhdfs`, `kernels`, `livy`, `standby`, `rest` |
+//! | what they share | `requests` |
+//! | faces | `webhdfs`, `kernels`, `livy`, `metrics`, `standby`, `rest` |
 
 mod kernels;
 mod livy;
+mod metrics;
+mod requests;
 mod rest;
 mod standby;
 mod webhdfs;
@@ -21,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
+use tower::Layer;
+use tower::util::MapRequestLayer;
 use windlass_proto::door::{Serves, serve};
 use windlass_scheduler::services::{HttpFaces, Leaders, Services};
 
@@ -52,6 +57,8 @@ impl HttpFaces for Gateway {
 }
 
 async fn answer(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+    // Routes are found by the path without a slash, so it goes before they are looked for.
+    let router = Router::new().fallback_service(MapRequestLayer::new(requests::without_slash).layer(router));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     serve(incoming, Routes::from(router), Serves::Http, stop.cancelled_owned()).await
 }

@@ -18,7 +18,8 @@ pub(crate) fn router(leaders: Leaders) -> Router {
 
 fn answer(uri: &Uri, leader: Option<String>) -> Response {
     let message = standby_message(leader.as_deref());
-    let body = Json(json!({ "error": { "kind": "standby", "message": message }, "leader": leader }));
+    // Clients of Livy read `msg`.
+    let body = Json(json!({ "error": { "kind": "standby", "message": message }, "msg": message, "leader": leader }));
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let there = leader.filter(|_| !OWN.contains(&uri.path())).map(|leader| format!("{leader}{path}"));
     match there.and_then(|there| HeaderValue::try_from(there).ok()) {

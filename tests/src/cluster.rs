@@ -230,9 +230,16 @@ pub(crate) fn cache() -> PathBuf {
 
 /// Builds a command for a script of tests/python, with the Python that `make data` installs.
 pub(crate) fn python(script: &str, arguments: &[&str]) -> Command {
-    let python = cache().join("venv/bin/python");
+    let mut command = python_of("venv", script);
+    command.args(arguments);
+    command
+}
+
+/// Builds a command for a script of tests/python, with the packages of one of the environments that `make data` makes.
+pub(crate) fn python_of(environment: &str, script: &str) -> Command {
+    let python = cache().join(environment).join("bin/python");
     assert!(python.is_file(), "{} is missing: run 'make data' first", python.display());
     let mut command = Command::new(python);
-    command.arg(root().join("tests/python").join(script)).args(arguments);
+    command.arg(root().join("tests/python").join(script));
     command
 }

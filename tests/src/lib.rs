@@ -38,6 +38,8 @@ mod cluster;
 #[cfg(test)]
 mod configuration;
 #[cfg(test)]
+mod dbt;
+#[cfg(test)]
 mod dynamodb;
 #[cfg(test)]
 mod etcd;

@@ -1,6 +1,7 @@
 //! The calls of Apache Livy 0.8, over HTTP against a cluster of processes.
 
 mod clients;
+mod conformance;
 mod failover;
 pub(crate) mod http;
 pub(crate) mod python;
@@ -238,57 +239,6 @@ fn a_statement_waits_for_the_one_before_and_can_be_cancelled() {
     assert_eq!(states()[6..], ["cancelled", "cancelled"]);
     let jobs = || server.get("/api/v1/cluster").json()["jobs_running"].clone();
     assert_eq!(jobs(), 0, "the job of a cancelled statement goes on");
-}
-
-#[test]
-fn bad_requests_are_told_what_is_wrong() {
-    let cluster = Processes::start();
-    let server = Server::new(&cluster.rest);
-    let (session, other) = (server.open(&sql()), server.open(&json!({})));
-    server.run(&session, "select 1");
-    let refused = |answer: http::Answer, status: u16, word: &str| {
-        assert_eq!(answer.status, status, "{answer:?}");
-        assert!(answer.msg().contains(word), "{word} is missing in {answer:?}");
-    };
-    let sessions = |body: &str| server.call("POST", "/sessions", "", body.as_bytes());
-    refused(sessions(r#"{"kind": "cobol"}"#), 400, "cobol");
-    refused(sessions(r#"{"kind": "#), 400, "EOF");
-    refused(sessions(""), 400, "EOF");
-    refused(sessions("[]"), 400, "body");
-    refused(sessions(r#"{"color": 1}"#), 400, "color");
-    refused(sessions(r#"{"name": "17"}"#), 400, "17");
-    refused(sessions(r#"{"ttl": "soon"}"#), 400, "soon");
-    refused(sessions(r#"{"conf": {"windlass.nothing": "1"}}"#), 400, "windlass.nothing");
-    refused(sessions(r#"{"conf": {"spark.sql.session.timeZone": "Mars/Base"}}"#), 400, "Mars/Base");
-    refused(server.call("POST", "/sessions", "", b"{\"name\": \"\xff\"}"), 400, "body");
-    assert_eq!(sessions(r#"{"name": "ann"}"#).status, 201);
-    refused(sessions(r#"{"name": "ann"}"#), 400, "Duplicate session name: ann");
-
-    let statements = |body: &str| server.call("POST", &format!("{session}/statements"), "", body.as_bytes());
-    refused(statements("{}"), 400, "code");
-    refused(statements(r#"{"code": 1}"#), 400, "string");
-    refused(statements(r#"{"code": "select 1", "kind": "cobol"}"#), 400, "cobol");
-    refused(server.post(&format!("{other}/statements"), &json!({ "code": "select 1" })), 400, "shared");
-    refused(server.get(&format!("{other}/statements/0")), 404, "Statement not found");
-    refused(server.get(&format!("{session}/statements/x")), 400, "\"x\"");
-    refused(server.get(&format!("{session}/statements/0?wait=long")), 400, "long");
-    refused(server.get(&format!("{session}/statements?from=x")), 400, "from");
-    refused(server.get("/sessions?size=many"), 400, "many");
-    refused(server.get("/sessions/99"), 404, "Session '99' not found.");
-    refused(server.get("/sessions/99999999999/state"), 404, "Session '99999999999' not found.");
-    refused(server.get("/sessions/nobody/statements"), 404, "Session 'nobody' not found.");
-    refused(server.post("/sessions/nobody/statements", &json!({ "code": "select 1" })), 404, "nobody");
-    assert_eq!(server.call("PUT", "/sessions", "", b"").status, 405);
-
-    // A text that is too long, and a body that is much too long.
-    refused(
-        server.post(&format!("{session}/statements"), &json!({ "code": "x".repeat((1 << 20) + 1) })),
-        413,
-        "1048576",
-    );
-    let huge = format!(r#"{{"code": "{}"}}"#, "x".repeat(100 << 20));
-    refused(statements(&huge), 413, "8388608");
-    assert_eq!(server.rows(&session, "select 5"), json!([[5]]));
 }
 
 #[test]

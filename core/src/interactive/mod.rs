@@ -78,6 +78,16 @@ pub enum SessionState {
 }
 
 impl SessionState {
+    pub const ALL: [SessionState; 7] = [
+        SessionState::Starting,
+        SessionState::Idle,
+        SessionState::Busy,
+        SessionState::ShuttingDown,
+        SessionState::Error,
+        SessionState::Dead,
+        SessionState::Killed,
+    ];
+
     pub fn has_ended(self) -> bool {
         matches!(self, SessionState::Error | SessionState::Dead | SessionState::Killed)
     }
@@ -97,6 +107,15 @@ pub enum StatementState {
 }
 
 impl StatementState {
+    pub const ALL: [StatementState; 6] = [
+        StatementState::Waiting,
+        StatementState::Running,
+        StatementState::Cancelling,
+        StatementState::Available,
+        StatementState::Error,
+        StatementState::Cancelled,
+    ];
+
     pub fn has_ended(self) -> bool {
         matches!(self, StatementState::Available | StatementState::Error | StatementState::Cancelled)
     }

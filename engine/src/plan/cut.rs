@@ -104,6 +104,11 @@ impl Cutter {
 
     /// Turns a sink into an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.
     fn take_over_write(&mut self, plan: Arc<dyn ExecutionPlan>, parallel: bool) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(node) = plan.downcast_ref::<ScalarSubqueryExec>() {
+            // The rows that are written need their results.
+            let input = self.take_over_write(Arc::clone(node.input()), parallel)?;
+            return Ok(Arc::new(ScalarSubqueryExec::new(input, node.subqueries().to_vec(), node.results().clone())));
+        }
         let staged = staged_write(&plan)?;
         let Some(sink) = staged.as_ref().or_else(|| plan.downcast_ref::<SinkExec>()) else { return Ok(plan) };
         let write = sink.write().clone();

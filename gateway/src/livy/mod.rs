@@ -1,16 +1,5 @@
 //! REST after Apache Livy 0.8: sessions, statements and batches of SQL and Python. `docs/livy.md` says what differs.
 //!
-//! | | |
-//! | --- | --- |
-//! | `GET /sessions?from=&size=`, `POST /sessions` | |
-//! | `GET /sessions/{id or name}`, `DELETE` | |
-//! | `GET /sessions/{id}/state`, `/log?from=&size=` | |
-//! | `POST /sessions/{id}/connect`, `/stop`, `/interrupt`, `/completion` | |
-//! | `GET /sessions/{id}/statements?order=&from=&size=`, `POST` | |
-//! | `GET /sessions/{id}/statements/{n}?wait=MS`, `POST …/cancel` | |
-//! | `/batches…` | see [`batches`] |
-//! | `GET /version` | |
-//!
 //! A request for one session is a heartbeat of its client. `?wait=` and the header `Prefer: wait=` make a request wait for the end of its statement.
 //! Errors are `{"msg": …}`.
 
@@ -22,17 +11,29 @@ mod refusal;
 mod values;
 mod wrapped;
 
-use answers::Forms;
-use asked::{Complete, Create, Execute, Parameters};
-use axum::body::Body;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+pub(crate) use answers::{SessionState, StatementState};
+pub(crate) use batches::BatchState;
+pub(crate) use refusal::described::Unavailable;
+
+use crate::requests::with_body;
+use answers::{
+    Candidates, Forms, Log, Message, Session, SessionList, StateOfSession, Statement, StatementList, Version,
+};
+use asked::{
+    Complete, CreateSession, DoAs, Execute, Named, OfSession, OfStatement, Page, PageOfLog, PageOfStatements,
+    Parameters, Sent, Wait,
+};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::any;
 use axum::{Extension, Json, Router};
 use refusal::Refusal;
-use serde_json::{Value, json};
-use std::collections::HashMap;
+use refusal::described::{Compressed, Invalid, NotFound, TooLarge};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use windlass_core::access::Principal;
 use windlass_scheduler::services::Services;
 use windlass_scheduler::services::interactive::{InteractiveError, Key, Kind, NewStatement};
@@ -40,76 +41,114 @@ use windlass_scheduler::services::interactive::{InteractiveError, Key, Kind, New
 /// The version of Livy whose calls these are.
 const VERSION: &str = "0.8.0-incubating";
 
-/// Sessions in a list that asks for no number.
-const PAGE: usize = 100;
+/// Calls of Livy that hand over code of the JVM, or files beside it.
+const LACKING: [&str; 10] = [
+    "submit-job",
+    "run-job",
+    "jobs/{job}",
+    "jobs/{job}/cancel",
+    "upload-jar",
+    "upload-pyfile",
+    "upload-file",
+    "add-jar",
+    "add-pyfile",
+    "add-file",
+];
 
 type Who = Extension<Principal>;
 type Answer = Result<Response, Refusal>;
-type Asked = Query<HashMap<String, String>>;
 
-pub(crate) fn routes(services: Services) -> Router {
-    Router::new()
-        .route("/sessions", get(list).post(create))
-        .route("/sessions/", get(list).post(create))
-        .route("/sessions/{id}", get(show).delete(delete))
-        .route("/sessions/{id}/state", get(state))
-        .route("/sessions/{id}/log", get(log))
-        .route("/sessions/{id}/connect", post(connect))
-        .route("/sessions/{id}/stop", post(stop))
-        .route("/sessions/{id}/interrupt", post(interrupt))
-        .route("/sessions/{id}/completion", post(complete))
-        .route("/sessions/{id}/statements", get(statements).post(execute))
-        .route("/sessions/{id}/statements/{statement}", get(statement))
-        .route("/sessions/{id}/statements/{statement}/cancel", post(cancel))
-        .route("/version", get(version))
+/// Returns the routes, and their description.
+pub(crate) fn routes(services: Services) -> (Router, OpenApi) {
+    let described = OpenApiRouter::default()
+        .routes(routes!(list, create))
+        .routes(routes!(show, delete))
+        .routes(routes!(state))
+        .routes(routes!(log))
+        .routes(routes!(connect))
+        .routes(routes!(stop))
+        .routes(routes!(interrupt))
+        .routes(routes!(complete))
+        .routes(routes!(statements, execute))
+        .routes(routes!(statement))
+        .routes(routes!(cancel))
         .merge(batches::routes())
-        .with_state(services)
+        .routes(routes!(version));
+    let (router, description) = described.split_for_parts();
+    let add = |router: Router<Services>, call: &&str| router.route(&format!("/sessions/{{id}}/{call}"), any(lacking));
+    let router = LACKING
+        .iter()
+        .fold(router, add)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(|request, next| {
+            with_body(request, next, |status, message| Refusal { status, message }.into_response())
+        }))
+        .with_state(services);
+    (router, description)
 }
 
-/// Returns the session that a path names: a number, or else a name.
-fn key(text: &str) -> Key {
-    match text.parse() {
-        Ok(id) if text.bytes().all(|c| c.is_ascii_digit()) => Key::Id(id),
-        _ => Key::Name(text.to_string()),
-    }
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::wrong_method(&method, &uri)
 }
 
-fn number(text: &str) -> Result<u32, Refusal> {
-    text.parse().map_err(|_| Refusal::bad(format!("\"{text}\" is not a number of a statement")))
+async fn lacking(uri: Uri) -> Refusal {
+    let message = format!(
+        "{} is a call for programs of the JVM and their files, which Windlass does not run: POST statements of SQL, or a program of Python to /batches",
+        uri.path()
+    );
+    Refusal { status: StatusCode::NOT_IMPLEMENTED, message }
 }
 
-/// Answers with JSON that is written already.
-fn written(status: StatusCode, json: String) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
-}
-
-async fn version() -> Json<Value> {
-    Json(json!({
-        "version": VERSION,
-        "user": "windlass",
-        "revision": concat!("windlass-", env!("CARGO_PKG_VERSION")),
-        "branch": "",
-        "date": "",
-        "url": "",
-    }))
+/// Shows the version of Livy whose calls these are.
+#[utoipa::path(
+    get, path = "/version", tag = "about",
+    responses((status = 200, description = "The version.", body = Version), Unavailable)
+)]
+async fn version() -> Json<Version> {
+    Json(Version {
+        version: VERSION,
+        user: "windlass",
+        revision: concat!("windlass-", env!("CARGO_PKG_VERSION")),
+        branch: "",
+        date: "",
+        url: "",
+    })
 }
 
 // ---- sessions
 
-async fn list(State(services): State<Services>, Extension(by): Who, Query(asked): Asked) -> Answer {
-    let asked = Parameters(asked);
-    let (from, size) = (asked.count("from")?.unwrap_or(0), asked.count("size")?.unwrap_or(PAGE));
+/// Lists sessions, oldest first.
+#[utoipa::path(
+    get, path = "/sessions", tag = "sessions", operation_id = "list_sessions", params(Page),
+    responses((status = 200, description = "Sessions.", body = SessionList), Invalid, Unavailable)
+)]
+async fn list(State(services): State<Services>, Extension(by): Who, Parameters(page): Parameters<Page>) -> Answer {
+    let (from, size) = page.bounds();
     let (total, views) = services.interactive.list(&by, from, size);
-    let sessions: Vec<Value> = views.iter().map(answers::session).collect();
-    Ok(Json(json!({ "from": from, "total": total, "sessions": sessions })).into_response())
+    Ok(Json(SessionList { from, total, sessions: views.into_iter().map(Session::from).collect() }).into_response())
 }
 
-async fn create(State(services): State<Services>, Extension(by): Who, Query(parameters): Asked, body: Body) -> Answer {
-    let create: Create = asked::body(body).await?;
-    let new = create.session(&Parameters(parameters))?;
-    let view = services.interactive.create(&by, new).await.map_err(rejected)?;
+/// Opens a session. It is durable when this returns, and takes statements while it starts.
+#[utoipa::path(
+    post, path = "/sessions", tag = "sessions", operation_id = "create_session", params(DoAs),
+    request_body(
+        content = CreateSession,
+        example = json!({ "kind": "sql", "name": "tour", "conf": { "spark.sql.session.timeZone": "UTC" }, "idleTimeout": "30m" })
+    ),
+    responses(
+        (status = 201, description = "The session.", body = Session, headers(("Location" = String, description = "Its path."))),
+        Invalid, TooLarge, Compressed, Unavailable,
+    )
+)]
+async fn create(
+    State(services): State<Services>,
+    Extension(by): Who,
+    Parameters(do_as): Parameters<DoAs>,
+    Sent(create): Sent<CreateSession>,
+) -> Answer {
+    let view = services.interactive.create(&by, create.session(do_as)?).await.map_err(rejected)?;
     let location = [(header::LOCATION, format!("/sessions/{}", view.id))];
-    Ok((StatusCode::CREATED, location, Json(answers::session(&view))).into_response())
+    Ok((StatusCode::CREATED, location, Json(Session::from(view))).into_response())
 }
 
 /// Says why a session or a batch is not created, in the words of Livy.
@@ -121,94 +160,153 @@ fn rejected(error: InteractiveError) -> Refusal {
     }
 }
 
-async fn show(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>) -> Answer {
-    let view = services.interactive.find(&by, &key(&id))?;
-    Ok(Json(answers::session(&view)).into_response())
+/// Shows a session.
+#[utoipa::path(
+    get, path = "/sessions/{id}", tag = "sessions", operation_id = "show_session", params(OfSession),
+    responses((status = 200, description = "The session.", body = Session), Invalid, NotFound, Unavailable)
+)]
+async fn show(State(services): State<Services>, Extension(by): Who, Named(of): Named<OfSession>) -> Answer {
+    let view = services.interactive.find(&by, &of.key())?;
+    Ok(Json(Session::from(view)).into_response())
 }
 
-async fn delete(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>) -> Answer {
-    services.interactive.delete(&by, &key(&id)).await?;
-    Ok(Json(json!({ "msg": "deleted" })).into_response())
+/// Ends a session and forgets it.
+#[utoipa::path(
+    delete, path = "/sessions/{id}", tag = "sessions", operation_id = "delete_session", params(OfSession),
+    responses((status = 200, description = "It is gone.", body = Message), Invalid, NotFound, Unavailable)
+)]
+async fn delete(State(services): State<Services>, Extension(by): Who, Named(of): Named<OfSession>) -> Answer {
+    services.interactive.delete(&by, &of.key()).await?;
+    Ok(deleted())
 }
 
-async fn state(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>) -> Answer {
-    let view = services.interactive.find(&by, &key(&id))?;
-    Ok(Json(json!({ "id": view.id, "state": answers::state_name(view.state) })).into_response())
+fn done(what: &str) -> Response {
+    Json(Message { msg: what.to_string() }).into_response()
 }
 
+fn deleted() -> Response {
+    done("deleted")
+}
+
+/// Shows the state of a session.
+#[utoipa::path(
+    get, path = "/sessions/{id}/state", tag = "sessions", operation_id = "state_of_session", params(OfSession),
+    responses((status = 200, description = "The state.", body = StateOfSession), Invalid, NotFound, Unavailable)
+)]
+async fn state(State(services): State<Services>, Extension(by): Who, Named(of): Named<OfSession>) -> Answer {
+    let view = services.interactive.find(&by, &of.key())?;
+    Ok(Json(StateOfSession { id: view.id, state: view.state.into() }).into_response())
+}
+
+/// Returns lines of a session's log, which names options that were ignored, and why the session has ended.
+#[utoipa::path(
+    get, path = "/sessions/{id}/log", tag = "sessions", operation_id = "log_of_session", params(OfSession, PageOfLog),
+    responses((status = 200, description = "Lines.", body = Log), Invalid, NotFound, Unavailable)
+)]
 async fn log(
     State(services): State<Services>,
     Extension(by): Who,
-    Path(id): Path<String>,
-    Query(asked): Asked,
+    Named(of): Named<OfSession>,
+    Parameters(page): Parameters<PageOfLog>,
 ) -> Answer {
-    let asked = Parameters(asked);
-    let (id, lines) = services.interactive.log(&by, &key(&id))?;
-    Ok(Json(page_of_log(id, &lines, &asked)?).into_response())
+    let (id, lines) = services.interactive.log(&by, &of.key())?;
+    let (from, log) = page.of(&lines);
+    Ok(Json(Log { id, from, total: lines.len(), log }).into_response())
 }
 
-/// Returns lines of a log: the last ones, unless it is said where to begin.
-fn page_of_log(id: u32, lines: &[String], asked: &Parameters) -> Result<Value, Refusal> {
-    let size = asked.number("size")?.and_then(|size| usize::try_from(size).ok());
-    let size = if asked.number("size")?.is_none() { PAGE } else { size.unwrap_or(lines.len()) };
-    let from = asked.number("from")?.and_then(|from| usize::try_from(from).ok());
-    let from = from.unwrap_or(lines.len().saturating_sub(size));
-    let shown: Vec<&String> = lines.iter().skip(from).take(size).collect();
-    Ok(json!({ "id": id, "from": from, "total": lines.len(), "log": shown }))
+/// Shows a session, and counts as use of it.
+#[utoipa::path(
+    post, path = "/sessions/{id}/connect", tag = "sessions", operation_id = "connect_session", params(OfSession),
+    responses((status = 200, description = "The session.", body = Session), Invalid, NotFound, Unavailable)
+)]
+async fn connect(State(services): State<Services>, Extension(by): Who, Named(of): Named<OfSession>) -> Answer {
+    let view = services.interactive.connect(&by, &of.key())?;
+    Ok(Json(Session::from(view)).into_response())
 }
 
-async fn connect(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>) -> Answer {
-    let view = services.interactive.connect(&by, &key(&id))?;
-    Ok(Json(answers::session(&view)).into_response())
-}
-
-async fn stop(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>) -> Answer {
-    services.interactive.stop(&by, &key(&id)).await?;
+/// Ends a session and its statements. It stays known for a while.
+#[utoipa::path(
+    post, path = "/sessions/{id}/stop", tag = "sessions", operation_id = "stop_session", params(OfSession),
+    responses((status = 204, description = "It has ended."), Invalid, NotFound, Unavailable)
+)]
+async fn stop(State(services): State<Services>, Extension(by): Who, Named(of): Named<OfSession>) -> Answer {
+    services.interactive.stop(&by, &of.key()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn interrupt(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>) -> Answer {
-    services.interactive.interrupt(&by, &key(&id)).await?;
-    Ok(Json(json!({ "msg": "interrupted" })).into_response())
+/// Cancels all statements of a session that have not ended.
+#[utoipa::path(
+    post, path = "/sessions/{id}/interrupt", tag = "sessions", operation_id = "interrupt_session", params(OfSession),
+    responses((status = 200, description = "They are cancelled.", body = Message), Invalid, NotFound, Unavailable)
+)]
+async fn interrupt(State(services): State<Services>, Extension(by): Who, Named(of): Named<OfSession>) -> Answer {
+    services.interactive.interrupt(&by, &of.key()).await?;
+    Ok(done("interrupted"))
 }
 
-async fn complete(State(services): State<Services>, Extension(by): Who, Path(id): Path<String>, body: Body) -> Answer {
-    let Complete { code, cursor, .. } = asked::body(body).await?;
-    let view = services.interactive.connect(&by, &key(&id))?;
+/// Says how the word before the cursor may go on: words of SQL, and tables that the session sees.
+#[utoipa::path(
+    post, path = "/sessions/{id}/completion", tag = "sessions", operation_id = "complete", params(OfSession),
+    request_body = Complete,
+    responses(
+        (status = 200, description = "Candidates, in order.", body = Candidates),
+        Invalid, NotFound, TooLarge, Compressed, Unavailable,
+    )
+)]
+async fn complete(
+    State(services): State<Services>,
+    Extension(by): Who,
+    Named(of): Named<OfSession>,
+    Sent(Complete { code, cursor, .. }): Sent<Complete>,
+) -> Answer {
+    let view = services.interactive.connect(&by, &of.key())?;
     let candidates = completion::candidates(&services, &by, &view, &code, cursor).await;
-    Ok(Json(json!({ "candidates": candidates })).into_response())
+    Ok(Json(Candidates { candidates }).into_response())
 }
 
 // ---- statements
 
+/// Lists the statements of a session that are kept: those that have not ended, and the last that have.
+#[utoipa::path(
+    get, path = "/sessions/{id}/statements", tag = "statements", operation_id = "list_statements",
+    params(OfSession, PageOfStatements),
+    responses((status = 200, description = "Statements.", body = StatementList), Invalid, NotFound, Unavailable)
+)]
 async fn statements(
     State(services): State<Services>,
     Extension(by): Who,
-    Path(id): Path<String>,
-    Query(asked): Asked,
+    Named(of): Named<OfSession>,
+    Parameters(page): Parameters<PageOfStatements>,
     headers: HeaderMap,
 ) -> Answer {
-    let (asked, forms) = (Parameters(asked), Forms::of(&headers));
-    let newest_first = asked.text("order").is_some_and(|order| order.trim().eq_ignore_ascii_case("desc"));
-    let (from, size) = (asked.count("from")?.unwrap_or(0), asked.count("size")?);
-    let (total, views) = services.interactive.statements(&by, &key(&id), from, size, newest_first).await?;
-    let shown: Vec<String> = views.iter().map(|view| answers::statement(view, forms)).collect();
-    let json = format!(r#"{{"total_statements":{total},"statements":[{}]}}"#, shown.join(","));
-    Ok(written(StatusCode::OK, json))
+    let ((from, size), forms) = (page.bounds(), Forms::of(&headers));
+    let (total_statements, views) =
+        services.interactive.statements(&by, &of.key(), from, size, page.newest_first()).await?;
+    let statements = views.into_iter().map(|view| Statement::of(view, forms)).collect();
+    Ok(Json(StatementList { total_statements, statements }).into_response())
 }
 
+/// Runs a statement after those before it. It is durable when this returns.
+#[utoipa::path(
+    post, path = "/sessions/{id}/statements", tag = "statements", operation_id = "run_statement",
+    params(OfSession, Wait, ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` instead of the parameter.")),
+    request_body(content = Execute, example = json!({ "code": "select 1 as one", "kind": "sql" })),
+    responses(
+        (status = 201, description = "The statement.", body = Statement, headers(("Location" = String, description = "Its path."))),
+        Invalid, NotFound, TooLarge, Compressed, Unavailable,
+    )
+)]
 async fn execute(
     State(services): State<Services>,
     Extension(by): Who,
-    Path(id): Path<String>,
-    Query(asked): Asked,
+    Named(of): Named<OfSession>,
+    Parameters(wait): Parameters<Wait>,
     headers: HeaderMap,
-    body: Body,
+    Sent(Execute { code, kind }): Sent<Execute>,
 ) -> Answer {
-    let (wait, key) = (asked::wait(&Parameters(asked), &headers)?, key(&id));
-    let Execute { code, kind } = asked::body(body).await?;
+    let (wait, key) = (wait.of(&headers), of.key());
     let session = services.interactive.find(&by, &key)?;
-    let kind = kind.unwrap_or(session.asked.kind);
+    let kind = kind.map_or(session.asked.kind, Kind::from);
     if kind == Kind::Shared {
         return Err(Refusal::bad("Code type should be specified if session kind is shared: add \"kind\": \"sql\""));
     }
@@ -217,28 +315,37 @@ async fn execute(
     if !wait.is_zero() {
         view = services.interactive.statement(&by, &Key::Id(session.id), view.id, wait).await?;
     }
-    let location = format!("/sessions/{}/statements/{}", session.id, view.id);
-    let response = written(StatusCode::CREATED, answers::statement(&view, Forms::of(&headers)));
-    Ok(([(header::LOCATION, location)], response).into_response())
+    let location = [(header::LOCATION, format!("/sessions/{}/statements/{}", session.id, view.id))];
+    Ok((StatusCode::CREATED, location, Json(Statement::of(view, Forms::of(&headers)))).into_response())
 }
 
+/// Shows a statement with its output. The header `Accept` may name further forms: `text/plain`, `application/vnd.livy.table.v1+json`.
+#[utoipa::path(
+    get, path = "/sessions/{id}/statements/{statement}", tag = "statements", operation_id = "show_statement",
+    params(
+        OfStatement, Wait,
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` instead of the parameter."),
+    ),
+    responses((status = 200, description = "The statement.", body = Statement), Invalid, NotFound, Unavailable)
+)]
 async fn statement(
     State(services): State<Services>,
     Extension(by): Who,
-    Path((id, statement)): Path<(String, String)>,
-    Query(asked): Asked,
+    Named(of): Named<OfStatement>,
+    Parameters(wait): Parameters<Wait>,
     headers: HeaderMap,
 ) -> Answer {
-    let wait = asked::wait(&Parameters(asked), &headers)?;
-    let view = services.interactive.statement(&by, &key(&id), number(&statement)?, wait).await?;
-    Ok(written(StatusCode::OK, answers::statement(&view, Forms::of(&headers))))
+    let view = services.interactive.statement(&by, &of.key(), of.statement, wait.of(&headers)).await?;
+    Ok(Json(Statement::of(view, Forms::of(&headers))).into_response())
 }
 
-async fn cancel(
-    State(services): State<Services>,
-    Extension(by): Who,
-    Path((id, statement)): Path<(String, String)>,
-) -> Answer {
-    services.interactive.cancel(&by, &key(&id), number(&statement)?).await?;
-    Ok(Json(json!({ "msg": "canceled" })).into_response())
+/// Cancels a statement. Nothing happens if it has ended.
+#[utoipa::path(
+    post, path = "/sessions/{id}/statements/{statement}/cancel", tag = "statements", operation_id = "cancel_statement",
+    params(OfStatement),
+    responses((status = 200, description = "It does not run any more.", body = Message), Invalid, NotFound, Unavailable)
+)]
+async fn cancel(State(services): State<Services>, Extension(by): Who, Named(of): Named<OfStatement>) -> Answer {
+    services.interactive.cancel(&by, &of.key(), of.statement).await?;
+    Ok(done("canceled"))
 }

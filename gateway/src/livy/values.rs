@@ -23,18 +23,59 @@ use arrow::temporal_conversions::{as_date, as_datetime};
 use arrow::util::display::array_value_to_string;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use utoipa::ToSchema;
 
-/// Returns a schema as Spark writes it.
-pub(super) fn schema(schema: &Schema) -> Value {
-    json!({ "type": "struct", "fields": schema.fields().iter().map(|field| field_of(field)).collect::<Vec<_>>() })
+/// Columns, as Spark writes a schema.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StructType {
+    r#type: Struct,
+    fields: Vec<StructField>,
 }
 
-fn field_of(field: &Field) -> Value {
-    json!({
-        "name": field.name(), "type": type_of(field.data_type()), "nullable": field.is_nullable(), "metadata": {},
-    })
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Struct {
+    Struct,
+}
+
+/// A column.
+#[derive(Debug, Serialize, ToSchema)]
+struct StructField {
+    name: String,
+    /// The name of a type of Spark, or an object for an array, a struct or a map.
+    #[schema(example = "long")]
+    r#type: Value,
+    nullable: bool,
+    metadata: Metadata,
+}
+
+/// Nothing.
+#[derive(Debug, Serialize, ToSchema)]
+struct Metadata {}
+
+impl StructType {
+    pub fn of(schema: &Schema) -> Self {
+        StructType::with(schema.fields().iter().map(|field| field_of(field)).collect())
+    }
+
+    /// Returns the schema of the number of rows that a statement wrote, if it counts them.
+    pub fn of_count(counts: bool) -> Self {
+        let r#type = json!("decimal(20,0)");
+        let field = StructField { name: "count".to_string(), r#type, nullable: false, metadata: Metadata {} };
+        StructType::with(counts.then_some(field).into_iter().collect())
+    }
+
+    fn with(fields: Vec<StructField>) -> Self {
+        StructType { r#type: Struct::Struct, fields }
+    }
+}
+
+fn field_of(field: &Field) -> StructField {
+    let (name, r#type) = (field.name().clone(), type_of(field.data_type()));
+    StructField { name, r#type, nullable: field.is_nullable(), metadata: Metadata {} }
 }
 
 fn type_of(of: &DataType) -> Value {
@@ -69,7 +110,8 @@ fn type_of(of: &DataType) -> Value {
             });
         }
         DataType::Struct(fields) => {
-            return json!({ "type": "struct", "fields": fields.iter().map(|field| field_of(field)).collect::<Vec<_>>() });
+            let fields: Vec<StructField> = fields.iter().map(|field| field_of(field)).collect();
+            return json!(StructType::with(fields));
         }
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(fields) if fields.len() == 2 => {
@@ -395,7 +437,7 @@ mod tests {
 
     #[test]
     fn types_have_the_names_of_spark() {
-        let written = schema(&all().schema());
+        let written = json!(StructType::of(&all().schema()));
         let fields = written["fields"].as_array().unwrap();
         let names: Vec<String> = fields.iter().map(|field| field["type"].to_string()).collect();
         let expected = [

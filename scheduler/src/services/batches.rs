@@ -60,6 +60,11 @@ pub enum BatchState {
     Killed,
 }
 
+impl BatchState {
+    pub const ALL: [BatchState; 5] =
+        [BatchState::Starting, BatchState::Running, BatchState::Success, BatchState::Dead, BatchState::Killed];
+}
+
 #[derive(Clone, Debug)]
 pub struct BatchView {
     pub id: u32,
@@ -169,6 +174,21 @@ impl Batches {
         (total, lives.iter().map(|live| self.shared.view(live)).collect())
     }
 
+    /// Returns the number of batches in each state.
+    pub fn counts(&self, by: &Principal) -> [(BatchState, usize); BatchState::ALL.len()] {
+        let lives: Vec<Arc<Live>> = self.shared.known.lock().values().cloned().collect();
+        let mut counts = BatchState::ALL.map(|state| (state, 0));
+        for live in lives {
+            let state = {
+                let batch = live.batch.lock();
+                let job = batch.end.is_none().then(|| self.shared.jobs.show(by, JobId(batch.job))).flatten();
+                state_of(&batch, job.as_ref().map(|detail| detail.job.state))
+            };
+            counts.iter_mut().filter(|(of, _)| *of == state).for_each(|(_, count)| *count += 1);
+        }
+        counts
+    }
+
     pub fn find(&self, _: &Principal, key: &Key) -> Result<BatchView, InteractiveError> {
         let live = self.shared.live(key)?;
         Ok(self.shared.view(&live))
@@ -218,6 +238,17 @@ struct Work {
 /// Whether a file is a program, rather than a script.
 fn is_program(file: &str) -> bool {
     file.to_lowercase().ends_with(".py")
+}
+
+/// Returns the state of a batch whose job is in this state.
+fn state_of(batch: &Batch, job: Option<JobState>) -> BatchState {
+    match (&batch.end, job) {
+        (Some(End { how: How::Finished, .. }), _) | (None, Some(JobState::Finished)) => BatchState::Success,
+        (Some(End { how: How::Failed, .. }), _) | (None, Some(JobState::Failed)) => BatchState::Dead,
+        (Some(End { how: How::Cancelled, .. }), _) | (None, Some(JobState::Cancelled)) => BatchState::Killed,
+        (None, Some(JobState::Queued | JobState::Running)) => BatchState::Running,
+        (None, None) => BatchState::Starting,
+    }
 }
 
 /// The folder for what the program of a batch prints.
@@ -454,13 +485,7 @@ impl Shared {
         let batch = live.batch.lock().clone();
         let by = Principal::user(&batch.owner);
         let job = self.jobs.show(&by, JobId(batch.job)).map(|detail| detail.job);
-        let state = match (&batch.end, job.as_ref().map(|job| job.state)) {
-            (Some(End { how: How::Finished, .. }), _) | (None, Some(JobState::Finished)) => BatchState::Success,
-            (Some(End { how: How::Failed, .. }), _) | (None, Some(JobState::Failed)) => BatchState::Dead,
-            (Some(End { how: How::Cancelled, .. }), _) | (None, Some(JobState::Cancelled)) => BatchState::Killed,
-            (None, Some(JobState::Queued | JobState::Running)) => BatchState::Running,
-            (None, None) => BatchState::Starting,
-        };
+        let state = state_of(&batch, job.as_ref().map(|job| job.state));
         let mut log = batch.log;
         match self.jobs.log(&by, JobId(batch.job)) {
             Some(lines) => log.extend(lines),

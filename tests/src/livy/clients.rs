@@ -1,19 +1,11 @@
 //! Clients of Livy that others wrote, unchanged.
 
 use super::python::Pythonic;
-use crate::cluster::{Processes, cache, root, succeed};
+use crate::cluster::{Processes, cache, python_of, root, succeed};
 use std::process::Command;
 
 fn python(script: &str) -> Command {
     python_of("livy", script)
-}
-
-fn python_of(environment: &str, script: &str) -> Command {
-    let python = cache().join(environment).join("bin/python");
-    assert!(python.is_file(), "{} is missing: run 'make data' first", python.display());
-    let mut command = Command::new(python);
-    command.arg(root().join("tests/python").join(script));
-    command
 }
 
 #[test]

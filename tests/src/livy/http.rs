@@ -55,12 +55,16 @@ impl Server {
     }
 
     pub fn try_call(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> std::io::Result<Answer> {
-        let (host, length) = (&self.0, body.len());
+        let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n{headers}", body.len());
+        self.send(method, path, &headers, body)
+    }
+
+    /// Sends a request with these headers alone, and reads the answer after the whole body is sent.
+    pub fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> std::io::Result<Answer> {
+        let host = &self.0;
         let mut stream = TcpStream::connect(host)?;
         stream.set_nodelay(true)?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n"
-        );
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(head.as_bytes())?;
         stream.write_all(body)?;
         let mut answer = Vec::new();

@@ -185,6 +185,13 @@ pub enum OutputView {
     },
 }
 
+/// Sessions that are known, and statements that they keep, by state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InteractiveCounts {
+    pub sessions: [(SessionState, usize); SessionState::ALL.len()],
+    pub statements: [(StatementState, usize); StatementState::ALL.len()],
+}
+
 /// The interactive sessions of a cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Interactive {
@@ -349,6 +356,21 @@ impl Interactive {
         let known = self.shared.known.lock();
         let views = known.by_id.values().skip(from).take(size).map(|live| live.view(LINES)).collect();
         (known.by_id.len(), views)
+    }
+
+    /// Returns how many sessions and statements there are.
+    pub fn counts(&self, _: &Principal) -> InteractiveCounts {
+        let lives: Vec<Arc<Live>> = self.shared.known.lock().by_id.values().cloned().collect();
+        let mut sessions = SessionState::ALL.map(|state| (state, 0));
+        let mut statements = StatementState::ALL.map(|state| (state, 0));
+        for live in lives {
+            let (of_session, of_statements) = live.states();
+            sessions.iter_mut().filter(|(state, _)| *state == of_session).for_each(|(_, count)| *count += 1);
+            for of_statement in of_statements {
+                statements.iter_mut().filter(|(state, _)| *state == of_statement).for_each(|(_, count)| *count += 1);
+            }
+        }
+        InteractiveCounts { sessions, statements }
     }
 
     /// Returns a session, and counts as a sign of its client's life.

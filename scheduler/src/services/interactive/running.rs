@@ -83,6 +83,12 @@ impl Live {
         self.shown.lock().statements.keys().copied().collect()
     }
 
+    /// Returns the states of the session and of its statements.
+    pub fn states(&self) -> (SessionState, Vec<StatementState>) {
+        let shown = self.shown.lock();
+        (shown.state, shown.statements.values().map(|statement| statement.state).collect())
+    }
+
     /// Returns a statement, and its run if it runs.
     pub fn statement(&self, number: u32) -> Option<(Statement, Option<RunId>)> {
         let shown = self.shown.lock();

@@ -14,6 +14,7 @@ mod rewrite;
 mod rows;
 pub(super) mod secrets;
 mod shared;
+mod spark;
 pub(super) mod target;
 pub(super) mod walk;
 mod windows;
@@ -125,15 +126,20 @@ fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Tex
             let expected = format!("Expected: end of statement{found}{}", parser.parser.peek_token_ref().span.start);
             return Err(wrong(ParserError::ParserError(expected).into()));
         }
-        let ours = match secrets::next(&mut parser)? {
-            Some(statement) => Some(statement),
-            None => catalogs::next(&mut parser)?,
-        };
+        let mut ours = secrets::next(&mut parser)?;
+        if ours.is_none() {
+            ours = catalogs::next(&mut parser)?;
+        }
+        if ours.is_none() {
+            ours = spark::next(state, &mut parser)?;
+        }
         let statement = match ours {
             Some(statement) => statement,
             None => parser.parse_statement().map_err(wrong)?,
         };
-        parsed.push(Text { statement, query: None });
+        let mut text = Text { statement, query: None };
+        spark::rewrite(state, &mut text.statement);
+        parsed.push(text);
     }
     // This runs before long chains become trees, so it runs only when it is needed.
     if sql.to_ascii_lowercase().contains("distinct") {
@@ -233,6 +239,8 @@ impl<'a> Cursor<'a> {
 }
 
 fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, DataFusionError> {
+    let escapes = spark::tokens_of(dialect);
+    let dialect = escapes.as_ref().map_or(dialect, |escapes| escapes as &dyn Dialect);
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location();
     tokens.map(ends_of_types).map_err(|error| ParserError::from(error).into())
 }

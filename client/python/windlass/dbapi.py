@@ -1,0 +1,382 @@
+"""Python's database interface, PEP 249, over a session. SQLAlchemy's dialect and dbt's adapter stand on it.
+
+    from windlass import dbapi
+
+    with dbapi.connect("grpc://127.0.0.1:7077") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT carrier, count(*) FROM flights WHERE month = $1 GROUP BY carrier", [7])
+        cursor.fetchall()
+
+Each statement is committed by itself, so ``commit()`` has nothing to do, and ``rollback()`` is an error.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from . import _errors
+from ._result import Result
+from ._session import Session, _parameters
+from ._session import connect as _connect
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = [
+    "BINARY",
+    "DATETIME",
+    "NUMBER",
+    "ROWID",
+    "STRING",
+    "Binary",
+    "Connection",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Date",
+    "DateFromTicks",
+    "Error",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "NotSupportedError",
+    "OperationalError",
+    "ProgrammingError",
+    "Time",
+    "TimeFromTicks",
+    "Timestamp",
+    "TimestampFromTicks",
+    "Warning",
+    "apilevel",
+    "connect",
+    "paramstyle",
+    "threadsafety",
+]
+
+apilevel = "2.0"
+# Threads may share the module. A connection runs one statement at a time; only cancel() is for other threads.
+threadsafety = 1
+# $1, $2, …; a mapping has names: $name.
+paramstyle = "numeric_dollar"
+
+
+class Warning(Exception):
+    """A warning. None is raised."""
+
+
+class Error(Exception):
+    """An error, with the ``kind`` and ``retryable`` of the :class:`windlass.Error` that it comes from."""
+
+    kind: str = "usage"
+    retryable: bool = False
+
+
+class InterfaceError(Error):
+    """A wrong use of this module."""
+
+
+class DatabaseError(Error):
+    """An error of a statement or of the cluster."""
+
+
+class DataError(DatabaseError):
+    """A value is wrong."""
+
+
+class OperationalError(DatabaseError):
+    """The cluster cannot run the statement at present, or it was cancelled."""
+
+
+class IntegrityError(DatabaseError):
+    """A row breaks a rule of its table."""
+
+
+class InternalError(DatabaseError):
+    """A defect of Windlass, or a failing disk or network."""
+
+
+class ProgrammingError(DatabaseError):
+    """The statement is wrong."""
+
+
+class NotSupportedError(DatabaseError):
+    """Windlass does not do this."""
+
+
+_CLASSES: tuple[tuple[type[_errors.Error], type[Error]], ...] = (
+    (_errors.InvalidError, ProgrammingError),
+    (_errors.NotFoundError, ProgrammingError),
+    (_errors.AlreadyExistsError, ProgrammingError),
+    (_errors.UnsupportedError, NotSupportedError),
+    (_errors.InternalError, InternalError),
+)
+
+
+def _translated(error: _errors.Error) -> Error:
+    made = next((to for of, to in _CLASSES if isinstance(error, of)), OperationalError)(str(error))
+    made.kind = error.kind
+    made.retryable = error.retryable
+    return made
+
+
+class _Kind:
+    """Equal to the types of Arrow that are of this kind."""
+
+    def __init__(self, *tests: Any) -> None:
+        self._tests = tests
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, pa.DataType) and any(test(other) for test in self._tests))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+STRING = _Kind(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+BINARY = _Kind(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+NUMBER = _Kind(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+DATETIME = _Kind(pa.types.is_date, pa.types.is_time, pa.types.is_timestamp)
+ROWID = _Kind()
+
+Date = datetime.date
+Time = datetime.time
+Timestamp = datetime.datetime
+Binary = bytes
+
+
+def DateFromTicks(ticks: float) -> datetime.date:
+    return datetime.date.fromtimestamp(ticks)
+
+
+def TimeFromTicks(ticks: float) -> datetime.time:
+    return datetime.datetime.fromtimestamp(ticks).time()
+
+
+def TimestampFromTicks(ticks: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(ticks)
+
+
+def connect(url: str | None = None, **options: Any) -> Connection:
+    """Opens a session, or starts a cluster for one. Arguments: those of :func:`windlass.connect`."""
+    try:
+        return Connection(_connect(url, **{"progress": False, **options}))
+    except _errors.Error as error:
+        raise _translated(error) from error
+
+
+class Connection:
+    """A session, as PEP 249 has it."""
+
+    Warning = Warning
+    Error = Error
+    InterfaceError = InterfaceError
+    DatabaseError = DatabaseError
+    DataError = DataError
+    OperationalError = OperationalError
+    IntegrityError = IntegrityError
+    InternalError = InternalError
+    ProgrammingError = ProgrammingError
+    NotSupportedError = NotSupportedError
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._job: str | None = None
+        self._cancelled = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def cursor(self) -> Cursor:
+        """Returns a cursor, which runs statements."""
+        return Cursor(self)
+
+    def commit(self) -> None:
+        """Does nothing: each statement is committed when it ends."""
+
+    def rollback(self) -> None:
+        """Raises an error: what has run is committed."""
+        raise NotSupportedError("transactions are not supported: each statement is committed by itself")
+
+    def cancel(self) -> None:
+        """Cancels the statement that another thread runs on this connection."""
+        self._cancelled = True
+        job = self._job
+        if job is not None:
+            try:
+                self.session.job(job).cancel()
+            except _errors.NotFoundError:
+                # It has ended meanwhile.
+                pass
+            except _errors.Error as error:
+                raise _translated(error) from error
+
+    def tables(
+        self, catalog: str | None, schema: str | None, name: str | None = None, columns: bool = False
+    ) -> list[tuple[str, str, str, str, pa.Schema | None]]:
+        """Returns catalog, schema, name and kind ("TABLE", "VIEW", "LOCAL TEMPORARY") of tables: all, or those of a catalog, of a schema, of a name; and
+        their columns, if they are asked for."""
+        try:
+            return self.session._native.tables(catalog, schema, name, columns)
+        except _errors.Error as error:
+            raise _translated(error) from error
+
+    def close(self) -> None:
+        """Ends the session, and a cluster that it started."""
+        self.session.close()
+
+    def _watch(self, progress: str) -> None:
+        """Hears about the statement under way, some times a second."""
+        if self._cancelled:
+            raise _errors.CancelledError("the statement was cancelled")
+        self._job = json.loads(progress).get("job") or self._job
+
+    def _run(self, operation: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> Result:
+        self._job, self._cancelled = None, False
+        try:
+            return Result(self.session, self.session._native.execute(operation, _parameters(parameters), self._watch))
+        finally:
+            self._job = None
+
+
+# What comes before the first word: blanks and comments.
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/|;)*([A-Za-z]+)", re.DOTALL)
+_WRITES = {"insert", "copy"}
+
+
+class Cursor:
+    """Runs statements, one after the other, and reads their rows."""
+
+    arraysize = 1
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.rowcount = -1
+        # The id of the last statement's job. None: it needed none.
+        self.job: str | None = None
+        self._result: Result | None = None
+        self._rows: Iterator[tuple[Any, ...]] = iter(())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.fetchone, None)
+
+    @property
+    def description(self) -> list[tuple[str, pa.DataType, None, None, None, None, bool]] | None:
+        """Name, Arrow type and nullability of each column. None: the statement has no rows."""
+        if self._result is None:
+            return None
+        return [(field.name, field.type, None, None, None, None, field.nullable) for field in self._result.schema]
+
+    def execute(self, operation: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Self:
+        """Runs a statement to its end."""
+        self._result, self._rows, self.rowcount = None, iter(()), -1
+        try:
+            result = self.connection._run(operation, parameters)
+            self.job = result.job.id if result.job is not None else None
+            if _first_word(operation) in _WRITES:
+                # The one row says how many rows were written.
+                self.rowcount = int(result.scalar() or 0)
+            elif len(result.schema) > 0:
+                self._result, self._rows = result, _rows(result)
+        except _errors.Error as error:
+            raise _translated(error) from error
+        return self
+
+    def executemany(self, operation: str, parameters: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Self:
+        """Runs a statement once for each list of parameters. Each run is a statement of its own: to load rows, use Session.load."""
+        written = 0
+        for each in parameters:
+            self.execute(operation, each)
+            written += max(self.rowcount, 0)
+        self.rowcount = written
+        return self
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """Returns the next row."""
+        self._needs_rows()
+        try:
+            return next(self._rows, None)
+        except _errors.Error as error:
+            raise _translated(error) from error
+
+    def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
+        """Returns the next ``size`` rows, or fewer at the end."""
+        wanted = self.arraysize if size is None else size
+        rows: list[tuple[Any, ...]] = []
+        while len(rows) < wanted and (row := self.fetchone()) is not None:
+            rows.append(row)
+        return rows
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Returns the rows that are left."""
+        self._needs_rows()
+        try:
+            return list(self._rows)
+        except _errors.Error as error:
+            raise _translated(error) from error
+
+    def fetch_arrow_table(self) -> pa.Table:
+        """Returns the rows as a pyarrow table, in place of the other calls."""
+        result = self._needs_rows()
+        try:
+            return result.arrow()
+        except _errors.Error as error:
+            raise _translated(error) from error
+
+    def _needs_rows(self) -> Result:
+        if self._result is None:
+            raise ProgrammingError("there are no rows to fetch: no statement was executed, or it has none")
+        return self._result
+
+    def setinputsizes(self, sizes: Sequence[Any]) -> None:
+        """Does nothing."""
+
+    def setoutputsize(self, size: int, column: int | None = None) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Lets the rows that were not read go."""
+        result, self._result, self._rows = self._result, None, iter(())
+        if result is not None:
+            result._rows.close()
+
+
+def _first_word(operation: str) -> str:
+    found = _FIRST_WORD.match(operation)
+    return found.group(1).lower() if found else ""
+
+
+def _rows(result: Result) -> Iterator[tuple[Any, ...]]:
+    for batch in result.batches():
+        if batch.num_columns:
+            yield from zip(*(_values(column) for column in batch.columns), strict=True)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """The values as Python has them: its dates and times end with microseconds."""
+    of = column.type
+    if pa.types.is_timestamp(of) and of.unit == "ns":
+        column = column.cast(pa.timestamp("us", of.tz), safe=False)
+    elif pa.types.is_time64(of) and of.unit == "ns":
+        column = column.cast(pa.time64("us"), safe=False)
+    elif pa.types.is_duration(of) and of.unit == "ns":
+        column = column.cast(pa.duration("us"), safe=False)
+    return list(column.to_pylist())
