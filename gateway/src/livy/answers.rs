@@ -7,7 +7,9 @@ use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder};
+use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use windlass_scheduler::services::interactive::{self as service, OutputView, ROWS_OPTIONS, Rows, Shape};
 
 /// The form of a table that `%table` of Livy puts out.
@@ -329,13 +331,30 @@ pub(super) enum Output {
     },
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum OutputData {
     Sql(Data),
-    /// What code of Python put out, by media types: text, and any JSON, a table or an image, which its magics make.
-    #[schema(value_type = BTreeMap<String, Value>)]
+    /// What code of Python put out, by media types.
     Python(Box<RawValue>),
+}
+
+// Not derived, because that says that an output has exactly one of the two forms: the text of either has both.
+impl PartialSchema for OutputData {
+    fn schema() -> RefOr<Schema> {
+        let python =
+            ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(true))).description(Some(
+                "Of code of Python, by media types: text, and any JSON, a table or an image, which its magics make.",
+            ));
+        AnyOfBuilder::new().item(Ref::from_schema_name(Data::name())).item(python).into()
+    }
+}
+
+impl ToSchema for OutputData {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Data::name().into_owned(), Data::schema()));
+        Data::schemas(schemas);
+    }
 }
 
 /// An output in one form or more. A statement of SQL has the first one, and the others if the request accepts them; SQL inside code of other languages has text.
