@@ -161,7 +161,9 @@ impl Families {
             self.each(name, help, "executor", executors.iter().map(|executor| (executor.id, value(executor))));
         };
         of_executors("windlass_executor_slots", "Tasks that the executor runs at a time.", &|e| f64::from(e.slots));
-        of_executors("windlass_executor_running_tasks", "Attempts that hold a slot.", &|e| f64::from(e.running));
+        of_executors("windlass_executor_running_tasks", "Attempts that run, programs among them.", &|e| {
+            f64::from(e.running)
+        });
         for (name, help, value) in BYTES_OF_EXECUTORS {
             of_executors(name, help, &|executor| value(executor) as f64);
         }

@@ -3,7 +3,7 @@
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::StreamExt;
@@ -63,6 +63,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, (StatusCode, Str
         }
         None => Ok(bytes.into()),
     }
+}
+
+/// Says that a path is there, and the method is not.
+pub(crate) fn wrong_method(method: &Method, uri: &Uri) -> String {
+    format!("{method} is no method of {}: the header Allow names those that are", uri.path())
 }
 
 /// Removes slashes from the end of a path, except for WebHDFS, whose paths are those of files.

@@ -47,26 +47,6 @@ impl Tried {
         created.header("location").expect("it has a place").to_owned()
     }
 
-    fn log(&self, batch: &str) -> Vec<String> {
-        let log = self.server.get(&format!("{batch}/log?size=-1")).json();
-        let lines = log["log"].as_array().cloned().unwrap_or_default();
-        lines.iter().filter_map(|line| line.as_str().map(str::to_owned)).collect()
-    }
-
-    /// Waits until the log has a line that begins with `word`, and returns the number behind it.
-    fn number(&self, batch: &str, word: &str) -> u32 {
-        let patience = Instant::now() + Duration::from_secs(30);
-        loop {
-            let log = self.log(batch);
-            let number = log.iter().find_map(|line| line.strip_prefix(word)?.trim().parse().ok());
-            if let Some(number) = number {
-                return number;
-            }
-            assert!(Instant::now() < patience, "{word} is not in {log:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
     /// Waits until the process is gone, and the folders of programs.
     fn until_gone(&self, pids: &[u32]) {
         pids.iter().for_each(|pid| crate::cluster::wait_until_gone(*pid));
@@ -107,7 +87,7 @@ fn batches_run_programs() {
     );
     let batch = tried.batch(&json!({ "file": program, "args": [binary, "it's"], "pyFiles": [helper], "name": "p" }));
     tried.server.until_state(&format!("{batch}/state"), "success");
-    let log = tried.log(&batch).join("\n");
+    let log = tried.server.log(&batch).join("\n");
     for words in ["\"it's\"] 42", "secret False ['helper.py', 'program.py']", "stdout='n\\n42\\n'", "ümlaut"] {
         assert!(log.contains(words), "{words} is missing in {log}");
     }
@@ -115,7 +95,7 @@ fn batches_run_programs() {
     let failing = tried.file("failing.py", "print('before')\nraise ValueError('no such thing')\n");
     let batch = tried.batch(&json!({ "file": failing }));
     tried.server.until_state(&format!("{batch}/state"), "dead");
-    let log = tried.log(&batch).join("\n");
+    let log = tried.server.log(&batch).join("\n");
     assert!(log.contains("exit code 1") && log.contains("ValueError: no such thing"), "{log}");
     assert_eq!(tried.server.delete(&batch).status, 200);
     let refused = tried.server.post("/batches", &json!({ "file": "/nowhere/p.py" }));
@@ -143,23 +123,23 @@ fn a_program_is_ended_with_all_of_its_processes() {
     let daemon = tried.file("daemon.py", DAEMON);
     // It ends by itself: what it left behind goes too.
     let batch = tried.batch(&json!({ "file": daemon, "args": ["0.5"] }));
-    let (left, own) = (tried.number(&batch, "daemon "), tried.number(&batch, "program "));
+    let (left, own) = (tried.server.number(&batch, "daemon "), tried.server.number(&batch, "program "));
     tried.server.until_state(&format!("{batch}/state"), "success");
     tried.until_gone(&[left, own]);
     // It is cancelled, and ignores SIGTERM.
     let batch = tried.batch(&json!({ "file": daemon, "args": ["1000"] }));
-    let (left, own) = (tried.number(&batch, "daemon "), tried.number(&batch, "program "));
+    let (left, own) = (tried.server.number(&batch, "daemon "), tried.server.number(&batch, "program "));
     assert_eq!(tried.server.delete(&batch).status, 200);
     tried.until_gone(&[left, own]);
     // Its executor dies: it does not run again.
     let batch = tried.batch(&json!({ "file": daemon, "args": ["1000"] }));
-    let (left, own) = (tried.number(&batch, "daemon "), tried.number(&batch, "program "));
+    let (left, own) = (tried.server.number(&batch, "daemon "), tried.server.number(&batch, "program "));
     let folder = std::fs::read_link(format!("/proc/{own}/cwd")).expect("it has a folder").display().to_string();
     tried.cluster.kill_executor(usize::from(folder.contains("executor-2")));
     crate::cluster::wait_until_gone(left);
     crate::cluster::wait_until_gone(own);
     tried.server.until_state(&format!("{batch}/state"), "dead");
-    let log = tried.log(&batch).join("\n");
+    let log = tried.server.log(&batch).join("\n");
     assert!(log.contains("runs at most once"), "{log}");
     assert_eq!(log.matches("program ").count() - log.matches("program /").count(), 1, "{log}");
 }
@@ -170,12 +150,12 @@ fn a_program_does_not_run_again_under_another_primary() {
     let daemon = tried.file("daemon.py", DAEMON);
     let mut primary = Restarted::new(tried.cluster.primary(), &tried.cluster.url).with_rest(&tried.cluster.rest);
     let batch = tried.batch(&json!({ "file": daemon, "args": ["1000"] }));
-    let (left, own) = (tried.number(&batch, "daemon "), tried.number(&batch, "program "));
+    let (left, own) = (tried.server.number(&batch, "daemon "), tried.server.number(&batch, "program "));
     primary.restart("-KILL");
     tried.server.until_served();
     tried.server.until_state(&format!("{batch}/state"), "dead");
     tried.until_gone(&[left, own]);
-    let log = tried.log(&batch).join("\n");
+    let log = tried.server.log(&batch).join("\n");
     assert!(log.contains("another primary leads since the program may have begun"), "{log}");
     assert_eq!(log.lines().filter(|line| line.starts_with("program ") && !line.contains('/')).count(), 1, "{log}");
 }
@@ -214,7 +194,7 @@ fn limits_end_programs() {
         let file = tried.file(name, text);
         let batch = tried.batch(&json!({ "file": file }));
         tried.server.until_state(&format!("{batch}/state"), "dead");
-        let log = tried.log(&batch).join("\n");
+        let log = tried.server.log(&batch).join("\n");
         assert!(log.contains(words), "{name}: {words} is missing in {}", &log[log.len().saturating_sub(3000)..]);
     }
     // Others go on.

@@ -6,21 +6,18 @@ import json
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
 from . import _native
+from ._closing import Closing
 from ._cluster import LocalCluster
 from ._errors import InvalidError
 from ._jobs import Job
 from ._progress import Display
 from ._result import Result
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from ._sql import escaped, quoted, word
 
 IfThere = Literal["fail", "append", "append_only", "replace"]
 
@@ -76,7 +73,7 @@ def connect(
     return opened
 
 
-class Session:
+class Session(Closing):
     """A session: its options and its temporary tables live on the cluster. Made by :func:`connect`."""
 
     def __init__(self, native: _native.Session, cluster: LocalCluster | None, progress: bool | None) -> None:
@@ -97,14 +94,6 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<windlass.Session {self.url}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def url(self) -> str:
@@ -138,7 +127,7 @@ class Session:
 
     def set(self, name: str, value: object) -> None:
         """Sets an option of the session, as SET does."""
-        self.sql(f"SET {name} = '{_escaped(_word(value))}'", progress=False)
+        self.sql(f"SET {name} = '{escaped(word(value))}'", progress=False)
 
     def load(
         self,
@@ -185,13 +174,21 @@ class Session:
             self.sql(f"DROP TABLE {name}", progress=False)
 
     def table_of_files(
-        self, kind: str, location: str, name: str | None = None, *, options: Mapping[str, object] | None = None
+        self,
+        kind: str,
+        location: str,
+        name: str | None = None,
+        *,
+        options: Mapping[str, object] | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> str:
-        """Makes a temporary table over files, and returns its name. ``options``: those of the format."""
+        """Makes a temporary table over files, and returns its name. ``options``: those of the format. ``columns``: names and types of SQL; found in the
+        files if they are left out."""
         made = name or f"files_{os.urandom(8).hex()}"
-        text = ", ".join(f"'{_escaped(key)}' '{_escaped(_word(value))}'" for key, value in (options or {}).items())
+        text = ", ".join(f"'{escaped(key)}' '{escaped(word(value))}'" for key, value in (options or {}).items())
+        named = ", ".join(f"{quoted(column)} {kind_of}" for column, kind_of in (columns or {}).items())
         self.sql(
-            f"CREATE EXTERNAL TEMPORARY TABLE {made} STORED AS {kind} LOCATION '{_escaped(location)}'"
+            f"CREATE EXTERNAL TEMPORARY TABLE {made}{f' ({named})' if named else ''} STORED AS {kind} LOCATION '{escaped(location)}'"
             + (f" OPTIONS ({text})" if text else ""),
             progress=False,
         )
@@ -204,7 +201,7 @@ class Session:
 
     def submit(self, sql: str, *, name: str = "", options: Mapping[str, object] | None = None) -> Job:
         """Submits statements, which run without this process, in a session of their own."""
-        pairs = [(key, _word(value)) for key, value in (options or {}).items()]
+        pairs = [(key, word(value)) for key, value in (options or {}).items()]
         return Job(self, self._native.submit(sql, name, pairs))
 
     def job(self, id: str) -> Job:
@@ -236,14 +233,6 @@ class Session:
         finally:
             if self._stop is not None and self._process == os.getpid():
                 self._stop()
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("'", "''")
 
 
 def _parameters(params: Sequence[Any] | Mapping[str, Any] | None) -> list[tuple[str, pa.Array]]:

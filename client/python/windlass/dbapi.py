@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from . import _errors
+from ._closing import Closing
 from ._result import Result
 from ._session import Session, _parameters
 from ._session import connect as _connect
+from ._sql import first_word
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 __all__ = [
@@ -119,11 +119,16 @@ _CLASSES: tuple[tuple[type[_errors.Error], type[Error]], ...] = (
 )
 
 
-def _translated(error: _errors.Error) -> Error:
-    made = next((to for of, to in _CLASSES if isinstance(error, of)), OperationalError)(str(error))
-    made.kind = error.kind
-    made.retryable = error.retryable
-    return made
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns errors of windlass into those of PEP 249."""
+    try:
+        yield
+    except _errors.Error as error:
+        made = next((to for of, to in _CLASSES if isinstance(error, of)), OperationalError)(str(error))
+        made.kind = error.kind
+        made.retryable = error.retryable
+        raise made from error
 
 
 class _Kind:
@@ -164,13 +169,11 @@ def TimestampFromTicks(ticks: float) -> datetime.datetime:
 
 def connect(url: str | None = None, **options: Any) -> Connection:
     """Opens a session, or starts a cluster for one. Arguments: those of :func:`windlass.connect`."""
-    try:
+    with _translated():
         return Connection(_connect(url, **{"progress": False, **options}))
-    except _errors.Error as error:
-        raise _translated(error) from error
 
 
-class Connection:
+class Connection(Closing):
     """A session, as PEP 249 has it."""
 
     Warning = Warning
@@ -189,14 +192,6 @@ class Connection:
         self._job: str | None = None
         self._cancelled = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def cursor(self) -> Cursor:
         """Returns a cursor, which runs statements."""
         return Cursor(self)
@@ -213,23 +208,17 @@ class Connection:
         self._cancelled = True
         job = self._job
         if job is not None:
-            try:
+            # One that is not known has ended meanwhile.
+            with _translated(), suppress(_errors.NotFoundError):
                 self.session.job(job).cancel()
-            except _errors.NotFoundError:
-                # It has ended meanwhile.
-                pass
-            except _errors.Error as error:
-                raise _translated(error) from error
 
     def tables(
         self, catalog: str | None, schema: str | None, name: str | None = None, columns: bool = False
     ) -> list[tuple[str, str, str, str, pa.Schema | None]]:
         """Returns catalog, schema, name and kind ("TABLE", "VIEW", "LOCAL TEMPORARY") of tables: all, or those of a catalog, of a schema, of a name; and
         their columns, if they are asked for."""
-        try:
+        with _translated():
             return self.session._native.tables(catalog, schema, name, columns)
-        except _errors.Error as error:
-            raise _translated(error) from error
 
     def close(self) -> None:
         """Ends the session, and a cluster that it started."""
@@ -249,12 +238,10 @@ class Connection:
             self._job = None
 
 
-# What comes before the first word: blanks and comments.
-_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/|;)*([A-Za-z]+)", re.DOTALL)
 _WRITES = {"insert", "copy"}
 
 
-class Cursor:
+class Cursor(Closing):
     """Runs statements, one after the other, and reads their rows."""
 
     arraysize = 1
@@ -266,14 +253,6 @@ class Cursor:
         self.job: str | None = None
         self._result: Result | None = None
         self._rows: Iterator[tuple[Any, ...]] = iter(())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return iter(self.fetchone, None)
@@ -288,16 +267,14 @@ class Cursor:
     def execute(self, operation: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Self:
         """Runs a statement to its end."""
         self._result, self._rows, self.rowcount = None, iter(()), -1
-        try:
+        with _translated():
             result = self.connection._run(operation, parameters)
             self.job = result.job.id if result.job is not None else None
-            if _first_word(operation) in _WRITES:
+            if first_word(operation) in _WRITES:
                 # The one row says how many rows were written.
                 self.rowcount = int(result.scalar() or 0)
             elif len(result.schema) > 0:
                 self._result, self._rows = result, _rows(result)
-        except _errors.Error as error:
-            raise _translated(error) from error
         return self
 
     def executemany(self, operation: str, parameters: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Self:
@@ -312,10 +289,7 @@ class Cursor:
     def fetchone(self) -> tuple[Any, ...] | None:
         """Returns the next row."""
         self._needs_rows()
-        try:
-            return next(self._rows, None)
-        except _errors.Error as error:
-            raise _translated(error) from error
+        return next(self._rows, None)
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
         """Returns the next ``size`` rows, or fewer at the end."""
@@ -328,18 +302,13 @@ class Cursor:
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Returns the rows that are left."""
         self._needs_rows()
-        try:
-            return list(self._rows)
-        except _errors.Error as error:
-            raise _translated(error) from error
+        return list(self._rows)
 
     def fetch_arrow_table(self) -> pa.Table:
         """Returns the rows as a pyarrow table, in place of the other calls."""
         result = self._needs_rows()
-        try:
+        with _translated():
             return result.arrow()
-        except _errors.Error as error:
-            raise _translated(error) from error
 
     def _needs_rows(self) -> Result:
         if self._result is None:
@@ -359,15 +328,11 @@ class Cursor:
             result._rows.close()
 
 
-def _first_word(operation: str) -> str:
-    found = _FIRST_WORD.match(operation)
-    return found.group(1).lower() if found else ""
-
-
 def _rows(result: Result) -> Iterator[tuple[Any, ...]]:
-    for batch in result.batches():
-        if batch.num_columns:
-            yield from zip(*(_values(column) for column in batch.columns), strict=True)
+    with _translated():
+        for batch in result.batches():
+            if batch.num_columns:
+                yield from zip(*(_values(column) for column in batch.columns), strict=True)
 
 
 def _values(column: pa.Array) -> list[Any]:

@@ -21,6 +21,7 @@ from ._errors import InvalidError, NotFoundError
 from ._native import version as _version
 from ._rows import Row, StructField, StructType, arrow_of, json_text, rows_of, table_text, type_name
 from ._session import Session, connect
+from ._sql import escaped, first_word, quoted, word
 
 if TYPE_CHECKING:
     import pandas
@@ -90,7 +91,7 @@ class SparkSession(_Part):
             args: Values of ``$1``, ``$2`` in order, or of ``$name`` by name.
         """
         text = sqlQuery.strip().rstrip(";").rstrip()
-        if args is not None or _first_word(text) not in _QUERIES:
+        if args is not None or first_word(text) not in _QUERIES:
             return DataFrame(self, rows=self._session.sql(text, args).arrow())
         frame = DataFrame(self, text)
         # An error of the statement belongs here.
@@ -141,7 +142,7 @@ class RuntimeConfig(_Part):
     def set(self, key: str, value: object) -> None:
         name = _OPTIONS.get(key, key)
         if name.startswith("spark."):
-            self._spark._kept[key] = str(value).lower() if isinstance(value, bool) else str(value)
+            self._spark._kept[key] = word(value)
         else:
             self._spark._session.set(name, value)
 
@@ -277,21 +278,16 @@ class DataFrameReader(_Part):
         names = found.columns if header else [f"_c{at}" for at in range(len(found.columns))]
         if _flag(self._options.get("inferschema", False)):
             return found.toDF(*names)
-        columns = ", ".join(f"{_quoted(name)} VARCHAR" for name in names)
-        return self._files("CSV", path, of_format, columns)
+        return self._files("CSV", path, of_format, dict.fromkeys(names, "VARCHAR"))
 
     def _known(self, *known: str) -> None:
         if unknown := [key for key in self._options if key not in known]:
             raise InvalidError(f"the option {unknown[0]} is not known here: CREATE EXTERNAL TABLE has others, with spark.sql()")
 
-    def _files(self, kind: str, path: str, options: Mapping[str, object], columns: str = "") -> DataFrame:
-        name = f"files_{os.urandom(8).hex()}"
-        text = ", ".join(f"'{key}' '{_escaped(str(value).lower() if isinstance(value, bool) else str(value))}'" for key, value in options.items())
-        self._spark._session.sql(
-            f"CREATE EXTERNAL TEMPORARY TABLE {name}{f' ({columns})' if columns else ''} STORED AS {kind} LOCATION '{_escaped(path)}'"
-            + (f" OPTIONS ({text})" if text else ""),
-            progress=False,
-        )
+    def _files(
+        self, kind: str, path: str, options: Mapping[str, object], columns: Mapping[str, str] | None = None
+    ) -> DataFrame:
+        name = self._spark._session.table_of_files(kind, path, options=options, columns=columns)
         return self._spark.sql(f"SELECT * FROM {name}")
 
 
@@ -334,7 +330,7 @@ class DataFrame(_Part):
 
     def _named(self, names: Iterable[Any]) -> list[str]:
         """Returns columns by the names that are in the data frame, as SQL."""
-        return [_quoted(self._name(name)) for name in names]
+        return [quoted(self._name(name)) for name in names]
 
     def _name(self, name: Any) -> str:
         if not isinstance(name, str):
@@ -471,7 +467,7 @@ class DataFrame(_Part):
         columns = self.columns
         if len(cols) != len(columns):
             raise InvalidError(f"{len(cols)} names for {len(columns)} columns: {', '.join(columns)}")
-        renamed = [f"{_quoted(name)} AS {_quoted(new)}" for name, new in zip(columns, cols, strict=True)]
+        renamed = [f"{quoted(name)} AS {quoted(new)}" for name, new in zip(columns, cols, strict=True)]
         return self._to(f"SELECT {', '.join(renamed)} FROM {self._inside()}")
 
     def drop(self, *cols: str) -> DataFrame:
@@ -496,7 +492,7 @@ class DataFrame(_Part):
         forms = {"RIGHT": "r.{b}", "FULL": "COALESCE(l.{a}, r.{b})"}
         columns = [f"{forms.get(kind, 'l.{a}').format(a=a, b=b)} AS {a}" for a, b in zip(left, right, strict=True)]
         for side, frame, names in (("l", self, left), ("r", other, right)):
-            columns += [f"{side}.{name}" for name in map(_quoted, frame.columns) if name not in names]
+            columns += [f"{side}.{name}" for name in map(quoted, frame.columns) if name not in names]
         named = [column.rpartition(" AS ")[2] if " AS " in column else column.partition(".")[2] for column in columns]
         if twice := next((name for name in named if named.count(name) > 1), None):
             raise InvalidError(f"both sides have a column {twice}: rename one of them with withColumnRenamed(), or drop() it")
@@ -547,12 +543,12 @@ class GroupedData(_Part):
                 columns.append(("count(*)", "count(1)"))
             else:
                 column = self._frame._name(name)
-                columns.append((f"{sql}({_quoted(column)})", f"{sql}({column})"))
+                columns.append((f"{sql}({quoted(column)})", f"{sql}({column})"))
         return self._of(columns)
 
     def _of(self, columns: list[tuple[str, str]]) -> DataFrame:
-        keys = [_quoted(key) for key in self._keys]
-        texts = [*keys, *(f"{sql} AS {_quoted(name)}" for sql, name in columns)]
+        keys = [quoted(key) for key in self._keys]
+        texts = [*keys, *(f"{sql} AS {quoted(name)}" for sql, name in columns)]
         groups = f" GROUP BY {', '.join(keys)}" if keys else ""
         return self._frame._to(f"SELECT {', '.join(texts)} FROM {self._frame._inside()}{groups}")
 
@@ -596,7 +592,7 @@ class DataFrameWriter(_Part):
         """Makes a table of the rows, or adds to one by the names of its columns."""
         table, spark = _table(name), self._frame.sparkSession
         if self._mode == "append" and spark.catalog.tableExists(name):
-            return self._insert(f"INSERT INTO {table} ({', '.join(map(_quoted, self._frame.columns))})")
+            return self._insert(f"INSERT INTO {table} ({', '.join(map(quoted, self._frame.columns))})")
         words = {"overwrite": "CREATE OR REPLACE TABLE", "ignore": "CREATE TABLE IF NOT EXISTS"}.get(self._mode, "CREATE TABLE")
         return self._insert(f"{words} {table} AS")
 
@@ -622,7 +618,7 @@ class DataFrameWriter(_Part):
         folder = path if path.endswith("/") else f"{path}/"
         if self._mode != "append":
             raise InvalidError(f'{path}: files are only added here, and none is looked for or replaced: write.mode("append") says so, saveAsTable() has all modes')
-        self._frame.sparkSession._session.sql(f"COPY ({self._frame._query}) TO '{_escaped(folder)}' STORED AS {kind}{options}")
+        self._frame.sparkSession._session.sql(f"COPY ({self._frame._query}) TO '{escaped(folder)}' STORED AS {kind}{options}")
 
 
 _NAME = re.compile(r'\s*(?:([^\W\d]\w*)|"((?:[^"]|"")+)"|`((?:[^`]|``)+)`)\s*(\.|$)')
@@ -636,25 +632,10 @@ def _table(name: str) -> str:
         if found is None:
             raise InvalidError(f"{name!r} is not the name of a table, such as flights, sales.flights or \"A b\"")
         plain, double, back, dot = found.groups()
-        parts.append(_quoted(plain.lower() if plain else double.replace('""', '"') if double else back.replace("``", "`")))
+        parts.append(quoted(plain.lower() if plain else double.replace('""', '"') if double else back.replace("``", "`")))
         if not dot:
             return ".".join(parts)
         at = found.end()
-
-
-def _first_word(sql: str) -> str:
-    """Returns the first word of a statement, behind comments and brackets."""
-    behind = re.sub(r"\A(?:\s+|\(|--[^\n]*(?:\n|\Z)|/\*.*?\*/)+", "", sql, flags=re.DOTALL)
-    word = re.match(r"\w*", behind)
-    return word.group().lower() if word else ""
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _escaped(text: str) -> str:
-    return text.replace("'", "''")
 
 
 def _flag(value: Any) -> bool:

@@ -272,7 +272,7 @@ class WindlassDialect(default.DefaultDialect):
     @reflection.cache
     def get_view_definition(self, connection: Any, view_name: str, schema: str | None = None, **options: Any) -> str:
         if view_name not in self.get_view_names(connection, schema, **options):
-            raise exc.NoSuchTableError(f"{schema}.{view_name}" if schema else view_name)
+            raise _missing(view_name, schema)
         definition = connection.exec_driver_sql(
             "SELECT definition FROM information_schema.views WHERE table_schema = $1 AND table_name = $2",
             (schema or self.default_schema_name, view_name),
@@ -290,11 +290,11 @@ class WindlassDialect(default.DefaultDialect):
         for *_, columns in self._tables(connection, schema, table_name, columns=True):
             if columns is not None:
                 return columns
-        raise exc.NoSuchTableError(f"{schema}.{table_name}" if schema else table_name)
+        raise _missing(table_name, schema)
 
     def _nothing_of(self, connection: Any, table_name: str, schema: str | None, options: Any) -> None:
         if not self.has_table(connection, table_name, schema, **options):
-            raise exc.NoSuchTableError(f"{schema}.{table_name}" if schema else table_name)
+            raise _missing(table_name, schema)
 
     def get_pk_constraint(self, connection: Any, table_name: str, schema: str | None = None, **options: Any) -> Any:
         self._nothing_of(connection, table_name, schema, options)
@@ -319,6 +319,10 @@ class WindlassDialect(default.DefaultDialect):
     def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **options: Any) -> Any:
         self._nothing_of(connection, table_name, schema, options)
         return {"text": None}
+
+
+def _missing(name: str, schema: str | None) -> exc.NoSuchTableError:
+    return exc.NoSuchTableError(f"{schema}.{name}" if schema else name)
 
 
 _TYPES: dict[pa.DataType, type[types.TypeEngine[Any]]] = {

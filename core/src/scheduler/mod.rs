@@ -227,6 +227,9 @@ impl Scheduler {
     /// Starts tasks of stages that run once, which have places of their own, first come, first served.
     fn start_programs(&mut self, now: Instant, output: &mut Output) {
         for id in self.programs.clone() {
+            if self.executors.most_places(|_| true).is_none() {
+                return;
+            }
             while let Some((stage, partition, executor)) = self.place_of_program(now, id) {
                 self.launch(now, id, stage, partition, executor, output);
             }
@@ -236,12 +239,21 @@ impl Scheduler {
     fn place_of_program(&self, now: Instant, id: JobId) -> Option<(u32, u32, ExecutorId)> {
         let job = self.jobs.get(&id)?;
         let index = job.waiting_program()?;
-        let (spec, stage) = (&job.spec.stages[index as usize], &job.stages[index as usize]);
-        let (executors, exclusions) = (&self.executors, &self.exclusions);
-        let question = Question { now, locality_wait: self.config.locality_wait, spec, stage, executors, exclusions };
-        let partition = stage.pending.iter().next()?;
-        let executor = executors.most_places(|executor| question.suits(partition, executor))?;
+        let question = self.question(now, job, index);
+        let partition = question.stage.pending.iter().next()?;
+        let executor = self.executors.most_places(|executor| question.suits(partition, executor))?;
         Some((index, partition, executor.spec.id))
+    }
+
+    fn question<'a>(&'a self, now: Instant, job: &'a Job, stage: u32) -> Question<'a> {
+        Question {
+            now,
+            locality_wait: self.config.locality_wait,
+            spec: &job.spec.stages[stage as usize],
+            stage: &job.stages[stage as usize],
+            executors: &self.executors,
+            exclusions: &self.exclusions,
+        }
     }
 
     /// Starts tasks of light jobs beside full slots, first come, first served.
@@ -252,11 +264,7 @@ impl Scheduler {
                 return;
             }
             let Some(job) = self.jobs.get(&id) else { continue };
-            let (spec, stage) = (&job.spec.stages[0], &job.stages[0]);
-            let (executors, exclusions) = (&self.executors, &self.exclusions);
-            let question =
-                Question { now, locality_wait: self.config.locality_wait, spec, stage, executors, exclusions };
-            if let Some((partition, executor)) = question.beside() {
+            if let Some((partition, executor)) = self.question(now, job, 0).beside() {
                 let attempt = self.start(now, id, 0, partition, executor, output);
                 attempt.into_iter().for_each(|attempt| self.orders.launch_beside(executor, attempt));
             }

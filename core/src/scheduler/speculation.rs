@@ -10,7 +10,6 @@
 
 use super::Scheduler;
 use super::jobs::{Stage, TaskState};
-use super::placement::Question;
 #[cfg(test)]
 use super::simulation::Defect;
 use super::timers::Timer;
@@ -139,7 +138,7 @@ impl Scheduler {
 
     fn place_copy(&self, now: Instant, id: StageId, partition: u32) -> Placed {
         let Some(job) = self.jobs.get(&id.job) else { return Placed::NotLate };
-        let (stage, spec) = (&job.stages[id.index as usize], &job.spec.stages[id.index as usize]);
+        let stage = &job.stages[id.index as usize];
         let TaskState::Running { executor: first, .. } = stage.tasks[partition as usize].state else {
             return Placed::NotLate;
         };
@@ -153,9 +152,8 @@ impl Scheduler {
         if !ready {
             return Placed::Nowhere;
         }
-        let (executors, exclusions) = (&self.executors, &self.exclusions);
-        let question = Question { now, locality_wait: self.config.locality_wait, spec, stage, executors, exclusions };
-        let elsewhere = executors.offers().find(|e| e.spec.id != first && question.suits(partition, e));
+        let question = self.question(now, job, id.index);
+        let elsewhere = self.executors.offers().find(|e| e.spec.id != first && question.suits(partition, e));
         elsewhere.map_or(Placed::Nowhere, |executor| Placed::On(executor.spec.id))
     }
 

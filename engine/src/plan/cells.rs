@@ -1,6 +1,7 @@
 //! Errors in the rows of VALUES that a statement writes, which name the column and the row: rows of literals are computed while the statement is planned.
 
 use crate::failure::message;
+use crate::right::numbers::targets_below;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use datafusion::catalog::Session;
@@ -30,15 +31,7 @@ fn written(plan: &LogicalPlan) -> Option<(&Values, Vec<String>)> {
                 let called = |name: &String| names.get(name).unwrap_or(name).clone();
                 return Some((rows, fields.map(|field| called(field.name())).collect()));
             }
-            LogicalPlan::Projection(projection) => {
-                let mut below = HashMap::new();
-                for expr in &projection.expr {
-                    let (_, name) = expr.qualified_name();
-                    let name = names.get(&name).cloned().unwrap_or(name);
-                    below.extend(expr.column_refs().into_iter().map(|column| (column.name.clone(), name.clone())));
-                }
-                names = below;
-            }
+            LogicalPlan::Projection(projection) => names = targets_below(projection, &names),
             _ => {}
         }
         let inputs = node.inputs();

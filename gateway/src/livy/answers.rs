@@ -205,7 +205,7 @@ pub(super) struct Session {
     conf: BTreeMap<String, String>,
     #[schema(required)]
     queue: Option<String>,
-    /// As it was asked for, and ignored, as are the others below.
+    /// As it was asked for, as are the others below.
     #[schema(required)]
     driver_memory: Option<String>,
     driver_cores: u32,

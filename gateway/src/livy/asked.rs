@@ -243,10 +243,13 @@ macro_rules! creates {
             queue: Option<String>,
             /// Options of Windlass and DataFusion, and some of Spark's. The log names those that are ignored.
             conf: Option<Conf>,
+            /// Files of Python, which the Python of a session, or a batch's program, imports.
             py_files: Option<Vec<String>>,
+            /// Further files beside it.
             files: Option<Vec<String>>,
-            /// Ignored, as are the fields below.
+            /// Memory of a session's Python, such as `2g`. Otherwise ignored.
             driver_memory: Option<String>,
+            /// Ignored, as are the fields below.
             driver_cores: Option<u32>,
             executor_memory: Option<String>,
             executor_cores: Option<u32>,

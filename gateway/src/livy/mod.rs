@@ -15,7 +15,7 @@ pub(crate) use answers::{SessionState, StatementState};
 pub(crate) use batches::BatchState;
 pub(crate) use refusal::described::Unavailable;
 
-use crate::requests::with_body;
+use crate::requests::{self, with_body};
 use answers::{
     Candidates, Forms, Log, Message, Session, SessionList, StateOfSession, Statement, StatementList, Version,
 };
@@ -88,12 +88,12 @@ pub(crate) fn routes(services: Services) -> (Router, OpenApi) {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::wrong_method(&method, &uri)
+    Refusal { status: StatusCode::METHOD_NOT_ALLOWED, message: requests::wrong_method(&method, &uri) }
 }
 
 async fn lacking(uri: Uri) -> Refusal {
     let message = format!(
-        "{} is a call for programs of the JVM and their files, which Windlass does not run: POST statements of SQL, or a program of Python to /batches",
+        "{} is a call for programs of the JVM and their files, which Windlass does not run: POST statements of SQL or Python, or a program of Python to /batches",
         uri.path()
     );
     Refusal { status: StatusCode::NOT_IMPLEMENTED, message }

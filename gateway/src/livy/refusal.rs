@@ -2,7 +2,7 @@
 
 use super::answers::{Message, SessionState};
 use axum::Json;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use utoipa::IntoResponses;
 use windlass_scheduler::services::interactive::InteractiveError;
@@ -16,11 +16,6 @@ pub(super) struct Refusal {
 impl Refusal {
     pub fn bad(message: impl Into<String>) -> Self {
         Refusal { status: StatusCode::BAD_REQUEST, message: message.into() }
-    }
-
-    pub fn wrong_method(method: &Method, uri: &Uri) -> Self {
-        let message = format!("{method} is no method of {}: the header Allow names those that are", uri.path());
-        Refusal { status: StatusCode::METHOD_NOT_ALLOWED, message }
     }
 }
 

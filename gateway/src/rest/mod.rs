@@ -4,7 +4,7 @@
 
 mod answers;
 
-use crate::requests::with_body;
+use crate::requests::{self, with_body};
 use answers::{Cancelled, Cluster, Error, ErrorKind, Job, JobList, JobWithStages};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -98,8 +98,7 @@ struct Nothing {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
-    let message = format!("{method} is no method of {}: the header Allow names those that are", uri.path());
-    error(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Invalid, message)
+    error(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Invalid, requests::wrong_method(&method, &uri))
 }
 
 /// Answers while the primary leads.

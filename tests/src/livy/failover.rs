@@ -61,7 +61,7 @@ async fn everything_outlives_two_of_three_primaries() {
         let done = batch(&json!({ "file": script, "args": [format!("1{round}")] }));
         server.until_state(&format!("{done}/state"), "success");
         let runs = batch(&json!({ "file": program }));
-        let own = until_printed(&server, &runs);
+        let own = server.number(&runs, "program ");
         // One runs, one waits; a batch begins.
         let (long, behind) = (post(&session, LONG), post(&session, &format!("insert into t values ({round})")));
         server.until_state(&format!("{session}/statements/{long}"), "running");
@@ -89,25 +89,11 @@ async fn everything_outlives_two_of_three_primaries() {
         server.until_state(&format!("{done}/state"), "success");
         server.until_state(&format!("{runs}/state"), "dead");
         wait_until_gone(own);
-        let log = server.get(&format!("{runs}/log?size=-1")).body;
+        let log = server.log(&runs).join("\n");
         assert!(log.contains("how far it came is not known"), "{log}");
         for (value, rows) in [(format!("{round}"), 1), (format!("1{round}"), 4), (format!("2{round}"), 4)] {
             let count = format!("select count(*) from t where n = {value}");
             assert_eq!(server.rows(&session, &count), json!([[rows]]), "{value}");
         }
-    }
-}
-
-/// Waits until the program of a batch has said which process it is.
-fn until_printed(server: &Server, batch: &str) -> u32 {
-    let patience = Instant::now() + Duration::from_secs(30);
-    loop {
-        let log = server.get(&format!("{batch}/log?size=-1")).json();
-        let lines = log["log"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        if let Some(pid) = lines.filter_map(|line| line.strip_prefix("program ")).find_map(|pid| pid.parse().ok()) {
-            return pid;
-        }
-        assert!(Instant::now() < patience, "the program prints nothing: {log}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -106,6 +106,27 @@ impl Server {
         statement["output"]["data"]["application/json"]["data"].clone()
     }
 
+    /// The lines of a session's or a batch's log.
+    pub fn log(&self, path: &str) -> Vec<String> {
+        let log = self.get(&format!("{path}/log?size=-1")).json();
+        let lines = log["log"].as_array().cloned().unwrap_or_default();
+        lines.iter().filter_map(|line| line.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Waits until the log has a line that begins with `word`, and returns the number behind it.
+    pub fn number(&self, path: &str, word: &str) -> u32 {
+        let patience = Instant::now() + Duration::from_secs(30);
+        loop {
+            let log = self.log(path);
+            let number = log.iter().find_map(|line| line.strip_prefix(word)?.trim().parse().ok());
+            if let Some(number) = number {
+                return number;
+            }
+            assert!(Instant::now() < patience, "{word} is not in {log:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     pub fn until_state(&self, path: &str, state: &str) -> Value {
         let patience = Instant::now() + Duration::from_secs(30);
         loop {

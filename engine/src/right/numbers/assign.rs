@@ -4,7 +4,7 @@ use super::align;
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, WriteOp};
+use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, Projection, WriteOp};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -18,16 +18,10 @@ pub(super) fn check(node: &LogicalPlan) -> Result<()> {
     // The table's column for each column of the input.
     let mut targets: HashMap<String, String> = HashMap::new();
     while let LogicalPlan::Projection(projection) = input.as_ref() {
-        let mut below = HashMap::new();
         for expr in &projection.expr {
-            let (_, name) = expr.qualified_name();
-            let target = targets.get(&name).cloned().unwrap_or(name);
-            assigned(expr, projection.input.schema(), &target)?;
-            for column in expr.column_refs() {
-                below.insert(column.name.clone(), target.clone());
-            }
+            assigned(expr, projection.input.schema(), &target_of(expr, &targets))?;
         }
-        (input, targets) = (&projection.input, below);
+        (input, targets) = (&projection.input, targets_below(projection, &targets));
     }
     if let LogicalPlan::Values(rows) = input.as_ref() {
         let nothing = DFSchema::empty();
@@ -38,6 +32,20 @@ pub(super) fn check(node: &LogicalPlan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The table's column for each column of the input of a projection. `targets`: those for its own columns; others have their names.
+pub(crate) fn targets_below(projection: &Projection, targets: &HashMap<String, String>) -> HashMap<String, String> {
+    let each = projection.expr.iter().flat_map(|expr| {
+        let target = target_of(expr, targets);
+        expr.column_refs().into_iter().map(move |column| (column.name.clone(), target.clone()))
+    });
+    each.collect()
+}
+
+fn target_of(expr: &Expr, targets: &HashMap<String, String>) -> String {
+    let (_, name) = expr.qualified_name();
+    targets.get(&name).cloned().unwrap_or(name)
 }
 
 /// `node` with numbers cast to the table's types, if types below it have changed.

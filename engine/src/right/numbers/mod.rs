@@ -27,6 +27,7 @@ mod planner;
 mod rounding;
 mod shortest;
 
+pub(crate) use assign::targets_below;
 pub(crate) use guard::{GuardedConditions, LeftToRight};
 pub(crate) use planner::NumbersPlanner;
 

@@ -4,6 +4,7 @@
 //! first rows of results are in the metadata store. Each statement is a run in a session of [`super::sessions`], which a primary that takes over opens anew.
 
 mod conf;
+mod done;
 mod python;
 mod rows;
 mod running;

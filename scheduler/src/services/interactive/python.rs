@@ -13,6 +13,7 @@
 //! [`Kernel`] here: dropping that cancels the program, whose supervisor ends all of its processes.
 
 use super::Shared;
+use super::done::Done;
 use crate::errors::QueryError;
 use crate::meta::keys::interactive::Output;
 use crate::services::runs::{Ask, Attached};
@@ -283,12 +284,6 @@ enum State {
     Lost(String),
 }
 
-/// How a statement of Python ended. `log`: a line for the session's log.
-pub(super) enum Done {
-    Output { output: Output, forms: Option<Bytes>, stopped: bool, log: Option<String> },
-    NotBegun,
-}
-
 impl Python {
     /// `lost`: why the names of an earlier process are gone, if no statement has said so.
     pub fn new(shared: &Arc<Shared>, lost: Option<String>) -> Arc<Self> {
@@ -317,7 +312,7 @@ impl Python {
         }
         if let Some(why) = state.lost().await {
             *state = State::None;
-            return Done::gone(format!(
+            return gone(format!(
                 "the Python process of this session has ended: {why}. Its names are gone and this statement did not run; the next one of Python starts a \
                  new process"
             ));
@@ -332,7 +327,7 @@ impl Python {
                 Ok(kernel) => *state = State::Runs(kernel),
                 Err(QueryError::NotLeading(_)) => return Done::NotBegun,
                 Err(error) => {
-                    return Done::failed(Output::failed(
+                    return Done::of(Output::failed(
                         "PythonNotStarted",
                         format!("the Python process of this session does not run: {error}"),
                     ));
@@ -345,11 +340,9 @@ impl Python {
             *state = State::None;
         }
         match ran {
-            Ran::Ended(PythonResult::Done { forms }) => {
-                Done::Output { output: Output::Forms, forms: Some(forms), stopped: false, log: None }
-            }
+            Ran::Ended(PythonResult::Done { forms }) => Done::with(Output::Forms, forms),
             Ran::Ended(PythonResult::Failed { name, message, traceback, printed }) => {
-                Done::failed(Output::Failed { name, message, traceback, printed })
+                Done::of(Output::Failed { name, message, traceback, printed })
             }
             Ran::Interrupted => Done::stopped("the statement was cancelled", None),
             Ran::Deaf => {
@@ -357,9 +350,9 @@ impl Python {
                     "statement {statement} did not end within {} s of its cancellation: the Python process of this session was ended, and its names are gone",
                     INTERRUPTED.as_secs()
                 );
-                Done::stopped(&log, Some(log.clone()))
+                Done::stopped(log.clone(), Some(log))
             }
-            Ran::Gone(why) => Done::gone(format!(
+            Ran::Gone(why) => gone(format!(
                 "the Python process of this session has ended while the statement ran, and how far that came is not known: {why}. Its names are gone; the next \
                  statement of Python starts a new process"
             )),
@@ -385,20 +378,10 @@ impl State {
     }
 }
 
-impl Done {
-    fn failed(output: Output) -> Self {
-        Done::Output { output, forms: None, stopped: false, log: None }
-    }
-
-    fn stopped(message: &str, log: Option<String>) -> Self {
-        Done::Output { output: Output::failed("Cancelled", message), forms: None, stopped: true, log }
-    }
-
-    /// The process is gone.
-    fn gone(message: String) -> Self {
-        let output = Output::failed("PythonEnded", message.clone());
-        Done::Output { output, forms: None, stopped: false, log: Some(message) }
-    }
+/// The process is gone.
+fn gone(message: String) -> Done {
+    let output = Output::failed("PythonEnded", message.clone());
+    Done::Output { output, content: None, stopped: false, log: Some(message) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! A session while this primary leads. This carries out the requests of its machine and reports the results to the machine. It decides nothing, and sends the
 //! store one request at a time.
 
-use super::python::{self, Python};
+use super::done::Done;
+use super::python::Python;
 use super::{Asked, SessionState, SessionView, Shared, StatementState, Work, query_of, rows};
 use crate::errors::QueryError;
 use crate::meta::keys::interactive::{self as keys, Cut, Output, Session as Record, Statement};
@@ -152,13 +153,6 @@ pub(super) struct Running {
     staged: Vec<(u32, Option<Statement>)>,
     /// Statements of an earlier primary that took effect, with the rows that they wrote.
     took_effect: BTreeMap<u32, Option<u64>>,
-}
-
-/// How a statement ended.
-enum Done {
-    Output { output: Output, rows: Option<Bytes>, stopped: bool, log: Option<String> },
-    NotBegun,
-    LeftToNext,
 }
 
 enum Heard {
@@ -577,16 +571,11 @@ impl Running {
             };
             let encoded = read.and_then(|page| rows::encode(&page.schema, &page.batches, max_rows, max_bytes));
             match encoded {
-                Ok((rows, cut)) => {
-                    Done::Output { output: Output::Rows { cut }, rows: Some(rows), stopped: false, log: None }
-                }
+                Ok((rows, cut)) => Done::with(Output::Rows { cut }, rows),
                 Err(QueryError::NotLeading(_)) => Done::NotBegun,
                 Err(QueryError::OutcomeUnknown(_)) => Done::LeftToNext,
-                Err(error) => {
-                    let stopped = matches!(error, QueryError::Cancelled(_));
-                    let output = Output::failed(if stopped { "Cancelled" } else { "Error" }, error.to_string());
-                    Done::Output { output, rows: None, stopped, log: None }
-                }
+                Err(error @ QueryError::Cancelled(_)) => Done::stopped(error.to_string(), None),
+                Err(error) => Done::of(Output::failed("Error", error.to_string())),
             }
         }
         .boxed()
@@ -594,29 +583,21 @@ impl Running {
 
     fn python(&self, number: u32, session: &Arc<Session>, code: String) -> BoxFuture<'static, Done> {
         let (python, session, stop) = (Arc::clone(&self.python), Arc::clone(session), self.stop_work.clone());
-        async move {
-            match python.run(&session, number, code, stop).await {
-                python::Done::Output { output, forms, stopped, log } => {
-                    Done::Output { output, rows: forms, stopped, log }
-                }
-                python::Done::NotBegun => Done::NotBegun,
-            }
-        }
-        .boxed()
+        async move { python.run(&session, number, code, stop).await }.boxed()
     }
 
     fn ended(&mut self, number: u32, done: Done) -> Ended {
         match done {
             Done::NotBegun => Ended::NotBegun,
             Done::LeftToNext => Ended::LeftToNext,
-            Done::Output { output, rows, stopped, log } => {
+            Done::Output { output, content, stopped, log } => {
                 self.note_end(number, &output);
                 log.into_iter().for_each(|line| self.log(line));
                 let has_python = self.python.has_names();
                 self.is_changed |= has_python != self.record.has_python;
                 self.record.has_python = has_python;
-                let bytes = size(&output, rows.as_ref());
-                self.finished = Some((output, rows));
+                let bytes = size(&output, content.as_ref());
+                self.finished = Some((output, content));
                 if stopped { Ended::Stopped { bytes } } else { Ended::Done { bytes } }
             }
         }
@@ -710,7 +691,7 @@ impl Running {
 }
 
 fn done(output: Output) -> BoxFuture<'static, Done> {
-    std::future::ready(Done::Output { output, rows: None, stopped: false, log: None }).boxed()
+    std::future::ready(Done::of(output)).boxed()
 }
 
 /// Returns the size of an output, which is at least 1.
