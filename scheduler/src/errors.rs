@@ -59,6 +59,9 @@ pub enum QueryError {
     /// It could not be determined whether the effect is durable.
     #[error("{0}")]
     OutcomeUnknown(String),
+    /// A table that the statement reads and replaces has changed since it was read. Nothing was changed. `table` is its id.
+    #[error("{message}")]
+    Changed { table: String, message: String },
     /// No process can run it at this time.
     #[error("{0}")]
     Unavailable(String),
@@ -90,7 +93,7 @@ impl QueryError {
             QueryError::Busy(_) => ErrorKind::Busy,
             QueryError::NotLeading(_) => ErrorKind::NotLeading,
             QueryError::OutcomeUnknown(_) => ErrorKind::OutcomeUnknown,
-            QueryError::Unavailable(_) => ErrorKind::Unavailable,
+            QueryError::Changed { .. } | QueryError::Unavailable(_) => ErrorKind::Unavailable,
             QueryError::Denied(_) => ErrorKind::Denied,
             QueryError::Lost(_) => ErrorKind::ResultLost,
             QueryError::Internal(_) => ErrorKind::Internal,

@@ -201,6 +201,7 @@ impl StatementRun<'_> {
     async fn drop(self, reference: TableReference, view: bool, if_exists: bool) -> Result<(), QueryError> {
         let name = self.session.resolve(reference);
         let is_view = |record: &Record| matches!(record, Record::View(_));
+        let _changing = self.session.temporary().changing().await;
         if let Some(held) = self.session.temporary().find(&name)
             && is_view(&held.record) == view
         {
@@ -227,6 +228,7 @@ impl StatementRun<'_> {
         let from = self.session.resolve(from);
         // An unqualified new name stays in the table's schema.
         let to: TableName = to.resolve(&from.catalog, &from.schema).into();
+        let _changing = self.session.temporary().changing().await;
         match self.session.temporary().find(&from) {
             Some(held) => {
                 if self.session.temporary().get(&to.table).is_some() {
@@ -243,6 +245,7 @@ impl StatementRun<'_> {
     /// Adds a table without rows, or a view, to the session. Replaces and discards the one with the same name.
     async fn put_temporary(self, name: TableName, record: Record) -> Result<(), QueryError> {
         let catalog = &self.statements.inner.catalog;
+        let _changing = self.session.temporary().changing().await;
         let mut edits: Vec<Edit> = catalog.note_temporary(&record);
         if let Some(replaced) = self.session.temporary().put(name, record) {
             edits.extend(catalog.discard_temporary(&replaced.record));

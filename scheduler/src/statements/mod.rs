@@ -42,6 +42,7 @@ mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tries;
+mod turns;
 mod write;
 
 pub use cluster::ClusterRunner;
@@ -76,6 +77,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use turns::{Alone, Turns};
 use windlass_core::ids::JobId;
 use windlass_core::job::Retention;
 use windlass_engine::connector::Registry;
@@ -125,6 +127,7 @@ struct Inner {
     tasks: TaskTracker,
     gate: Gate,
     under_way: UnderWay,
+    turns: Turns,
     planners: Planners,
     /// Has room for one large statement.
     large: Arc<Semaphore>,
@@ -169,6 +172,7 @@ impl Statements {
                 tasks,
                 gate: Gate::default(),
                 under_way: UnderWay::default(),
+                turns: Turns::default(),
                 planners,
                 large: Arc::new(Semaphore::new(1)),
             }),
@@ -276,12 +280,38 @@ impl Statements {
         }))
     }
 
+    /// Runs a statement, and once more from its text if a table that it read and replaces has changed meanwhile. That table stays as
+    /// it is during the second time.
+    async fn unchanged<'a>(
+        &'a self,
+        run: impl Fn(Option<Alone>) -> BoxFuture<'a, Result<Execution, QueryError>>,
+    ) -> Result<Execution, QueryError> {
+        match run(None).await {
+            Err(QueryError::Changed { table, message }) => {
+                tracing::info!(message, "the statement runs again");
+                run(Some(self.inner.turns.alone(&table).await)).await
+            }
+            ended => ended,
+        }
+    }
+
     fn run<'a>(
         &'a self,
         session: &'a Arc<Session>,
         sql: &'a str,
         parameters: Option<Parameters>,
         info: Info,
+    ) -> BoxFuture<'a, Result<Execution, QueryError>> {
+        Box::pin(self.unchanged(move |turn| self.run_once(session, sql, parameters.clone(), info.clone(), turn)))
+    }
+
+    fn run_once<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        sql: &'a str,
+        parameters: Option<Parameters>,
+        info: Info,
+        turn: Option<Alone>,
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         Box::pin(async move {
             let state = session.state();
@@ -301,8 +331,8 @@ impl Statements {
             let hidden = statement.without_credentials(sql);
             let (sql, shown) = hidden.as_ref().map_or((sql, sql), |(masked, shown)| (masked.as_str(), shown.as_str()));
             let inserts = statement.parsed.as_ref().map(|parsed| parsed.inserts.clone()).unwrap_or_default();
-            let (state, inserts, info) = (&state, &inserts[..], &info);
-            let run = StatementRun { statements: self, session, state, sql, shown, inserts, info };
+            let (state, inserts, info, is_alone) = (&state, &inserts[..], &info, turn.is_some());
+            let run = StatementRun { statements: self, session, state, sql, shown, inserts, info, is_alone };
             let executed = Box::pin(run.execute(statement)).await;
             executed.map_err(about_files)
         })
@@ -331,6 +361,16 @@ impl Statements {
         encoded: &'a [u8],
         info: Info,
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
+        Box::pin(self.unchanged(move |turn| self.run_plan_once(session, encoded, info.clone(), turn)))
+    }
+
+    fn run_plan_once<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        encoded: &'a [u8],
+        info: Info,
+        turn: Option<Alone>,
+    ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         Box::pin(async move {
             let state = session.state();
             let plan = windlass_engine::logical::decode(encoded, &state, &self.inner.config.limits).await?;
@@ -339,8 +379,8 @@ impl Statements {
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
             let sql = &shown;
-            let (state, info) = (&state, &info);
-            let run = StatementRun { statements: self, session, state, sql, shown: sql, inserts: &[], info };
+            let (state, info, is_alone) = (&state, &info, turn.is_some());
+            let run = StatementRun { statements: self, session, state, sql, shown: sql, inserts: &[], info, is_alone };
             run.execute(planned).await
         })
     }
@@ -371,7 +411,16 @@ impl Statements {
                 let statement = Planned { plan, names: ParameterNames::default(), ..planned };
                 let inserts = statement.parsed.as_ref().map(|parsed| parsed.inserts.clone()).unwrap_or_default();
                 let (state, inserts, info) = (&state, &inserts[..], &info);
-                let run = StatementRun { statements: &statements, session, state, sql, shown: sql, inserts, info };
+                let run = StatementRun {
+                    statements: &statements,
+                    session,
+                    state,
+                    sql,
+                    shown: sql,
+                    inserts,
+                    info,
+                    is_alone: false,
+                };
                 let execution = Box::pin(run.execute(statement)).await?;
                 return Ok(execution.affected);
             }

@@ -46,6 +46,19 @@ pub struct Journal {
     sealer: Option<Sealer>,
 }
 
+/// Makes the staging folder of a managed table on a local disk. The table's folder around it, which goes when it is empty, stays as long
+/// as the write needs it. Another host's disk has no folder here, and needs none.
+fn hold_folder(staging: &OwnFolder) {
+    let Some(path) = staging.place().local_path() else { return };
+    // The folder around may go while it is made: once for each write that ends then.
+    for _ in 0..AT_A_TIME {
+        match std::fs::create_dir_all(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            _ => return,
+        }
+    }
+}
+
 /// A write in progress.
 #[derive(Debug)]
 pub(super) struct Intent {
@@ -157,6 +170,9 @@ impl Journal {
         unless_committed: Vec<OwnFolder>,
     ) -> Result<Intent, QueryError> {
         self.keep_store(staging.place()).await?;
+        if !unless_committed.is_empty() {
+            hold_folder(&staging);
+        }
         let id = self.ids.name();
         let machine = Write::new(vec![staging], unless_committed);
         let mut write = Intent { id, machine, effect: None };

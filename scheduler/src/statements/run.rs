@@ -9,8 +9,8 @@ use crate::errors::{QueryError, explain};
 use crate::statements::catalog::Listings;
 use crate::statements::sessions::Session;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::dml::CopyTo;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::dml::{CopyTo, InsertOp};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, WriteOp};
 use datafusion::physical_plan::ExecutionPlan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(super) struct StatementRun<'a> {
     /// The columns that an INSERT lists. Empty: all.
     pub inserts: &'a [String],
     pub info: &'a Info,
+    /// Whether its table waits for it: see [`super::turns`].
+    pub is_alone: bool,
 }
 
 impl StatementRun<'_> {
@@ -48,7 +50,7 @@ impl StatementRun<'_> {
         if let Some(catalog) = parsed.and_then(|parsed| parsed.catalog.clone()) {
             return self.catalog(catalog).await;
         }
-        if !matches!(planned.plan, LogicalPlan::Statement(_)) {
+        if !matches!(planned.plan, LogicalPlan::Statement(_)) && !lists_for_itself(&planned.plan) {
             Listings::begin(self.state, &planned.plan);
         }
         let _listing = match metadata::lists_tables(&planned.plan) {
@@ -195,6 +197,15 @@ impl StatementRun<'_> {
     /// Returns the effect to record when the statement takes effect. `None`: its client will not send it again.
     pub(super) fn effect(self) -> Option<Effect> {
         Effect::of(&self.info.query, self.info.delivery)
+    }
+}
+
+/// Whether a plan may replace files that it reads: it must list them after those that it replaces.
+fn lists_for_itself(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Dml(dml) => matches!(dml.op, WriteOp::Insert(InsertOp::Overwrite)),
+        LogicalPlan::Analyze(analyze) => lists_for_itself(&analyze.input),
+        _ => false,
     }
 }
 

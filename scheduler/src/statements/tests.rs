@@ -431,6 +431,62 @@ async fn a_failed_write_leaves_nothing() {
     assert_eq!(files.len(), 1, "{files:?}");
 }
 
+/// A statement that reads the table which it replaces keeps what others add to the table meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_table_replaced_by_its_own_rows_loses_none_that_others_add() {
+    const ROWS: usize = 40;
+    let bench = Arc::new(Bench::new().await);
+    let files = bench.path("files");
+    std::fs::create_dir_all(&files).unwrap();
+    bench.sql("create table shared (a bigint)").await;
+    bench.sql("create view seen as select a from shared where a >= 0").await;
+    bench.sql("create temporary table mine (a bigint)").await;
+    bench
+        .sql(&format!("create external table outside (a bigint) stored as parquet location '{}/'", files.display()))
+        .await;
+    let replacing = [
+        ("shared", "insert overwrite shared select a from shared"),
+        ("shared", "create or replace table shared as select a from shared"),
+        (
+            "shared",
+            "insert overwrite shared select column1 from (values (1)) where false union all select a from (select * from shared)",
+        ),
+        ("shared", "insert overwrite shared select a from seen"),
+        ("mine", "insert overwrite mine select a from mine"),
+        ("mine", "create or replace temporary table mine as select a from mine"),
+        ("outside", "insert overwrite outside select a from outside"),
+    ];
+    for (table, replace) in replacing {
+        bench.sql(&format!("insert overwrite {table} select 1 where false")).await;
+        let adding: Vec<_> = (0..2)
+            .map(|part| {
+                let bench = Arc::clone(&bench);
+                tokio::spawn(async move {
+                    for row in 0..ROWS {
+                        // A replaced table is another one: what was on its way to the old one is refused.
+                        let add = format!("insert into {table} values ({})", part * ROWS + row);
+                        while let Err(error) = bench.in_session(&bench.session, &add).await {
+                            assert!(error.to_string().contains("was dropped or replaced while"), "{replace}: {error}");
+                        }
+                    }
+                })
+            })
+            .collect();
+        while adding.iter().any(|added| !added.is_finished()) {
+            if let Err(error) = bench.in_session(&bench.session, replace).await {
+                // Files may be added to a table outside of Windlass, so nobody waits with that.
+                assert!(matches!(error, QueryError::Changed { .. }) && table != "mine", "{replace}: {error}");
+            }
+        }
+        for added in adding {
+            added.await.unwrap();
+        }
+        let (rows, sum) = (2 * ROWS, 2 * ROWS * (2 * ROWS - 1) / 2);
+        let there = bench.sql(&format!("select count(*), count(distinct a), sum(a) from {table}")).await;
+        assert_eq!(there, format!("{rows} {rows} {sum}"), "{replace}");
+    }
+}
+
 /// The files of a first job are removed while a second one, which needs less memory, writes the statement's rows.
 #[tokio::test]
 async fn a_second_job_of_a_write_fills_a_folder_of_its_own() {

@@ -22,6 +22,7 @@ use datafusion::logical_expr::dml::{CopyTo, InsertOp};
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::parquet::arrow::ArrowWriter;
 use object_store::ObjectStoreExt;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +50,10 @@ pub(super) enum Destination {
     Managed(ManagedWrite),
     /// Files that Windlass does not own, at the target that the plan names.
     Files {
+        /// The files that the written ones replace.
         remove: Vec<String>,
+        /// The table whose files are replaced, if the statement reads it.
+        read: Option<Box<TableRecord>>,
         /// Whether a file that names them is written beside them.
         manifest: bool,
     },
@@ -78,6 +82,17 @@ impl Destination {
             other @ (Self::Files { .. } | Self::Connected(_)) => other.clone(),
         })
     }
+
+    /// Refuses to replace files of a table if a plan that was just made may read others. The plan listed them after `remove` was.
+    async fn require_unchanged(&self, state: &SessionState) -> Result<(), QueryError> {
+        let Self::Files { remove, read: Some(table), .. } = self else { return Ok(()) };
+        let Storage::External(external) = &table.storage else { return Ok(()) };
+        let now: BTreeSet<String> = existing_files(state, table, external).await?.into_iter().collect();
+        match now.iter().eq(remove.iter().collect::<BTreeSet<_>>()) {
+            true => Ok(()),
+            false => Err(changed(&table.id)),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -88,6 +103,10 @@ pub(super) struct ManagedWrite {
     /// The folder that this statement fills.
     folder: OwnFolder,
     kind: Kind,
+    /// The rows of the same table that the statement read, and will replace.
+    read: Option<Read>,
+    /// Whether other statements wait for this one with what they write to the table.
+    is_alone: bool,
     /// The session's temporary tables, if the table is temporary.
     temporary: Option<Arc<TempTables>>,
 }
@@ -97,6 +116,40 @@ enum Kind {
     Create(OnExists),
     Append,
     Overwrite,
+}
+
+/// What a statement read of the table that it replaces. What others add to the table meanwhile would be lost.
+#[derive(Clone)]
+struct Read {
+    /// The table's id.
+    table: String,
+    folders: Vec<OwnFolder>,
+}
+
+impl Read {
+    /// Returns what a plan reads of a table.
+    fn by(plan: &LogicalPlan, table: &str) -> Result<Option<Self>, QueryError> {
+        let folders = FilesTable::read_by(plan, table)?;
+        Ok(folders.map(|folders| Self { table: table.to_string(), folders }))
+    }
+
+    /// Refuses to replace a table that has changed.
+    fn check(&self, now: &Record) -> Result<(), QueryError> {
+        match now {
+            Record::Table(table) if table.id == self.table => match table.managed() {
+                Some(managed) if managed.folders == self.folders => Ok(()),
+                _ => Err(changed(&self.table)),
+            },
+            _ => Err(changed(&self.table)),
+        }
+    }
+}
+
+fn changed(table: &str) -> QueryError {
+    QueryError::Changed {
+        table: table.to_string(),
+        message: "the table was changed while its rows were read to replace them; nothing was replaced: run the statement again".to_string(),
+    }
 }
 
 impl StatementRun<'_> {
@@ -141,6 +194,8 @@ impl StatementRun<'_> {
                     record: table.clone(),
                     folder: fresh_folder(table)?,
                     kind: if overwrite { Kind::Overwrite } else { Kind::Append },
+                    read: if overwrite { Read::by(&dml.input, &table.id)? } else { None },
+                    is_alone: self.is_alone,
                     temporary: in_session.is_some().then(|| Arc::clone(self.session.temporary())),
                 };
                 let target = FilesTable::write(self.statements.inner.catalog.planner(), table, &write.folder)?;
@@ -159,11 +214,15 @@ impl StatementRun<'_> {
             Storage::External(external) => {
                 require_writable(self.state, &name.table, &table.id, external)?;
                 let remove = if overwrite { existing_files(self.state, table, external).await? } else { Vec::new() };
+                let is_read = overwrite && FilesTable::read_by(&dml.input, &table.id)?.is_some();
                 let op = WriteOp::Insert(InsertOp::Append);
                 let input = as_kept(table, &name.table, dml.input)?;
                 let input = if is_json(&external.format) { finite_only(input)? } else { input };
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, input));
-                Ok((plan, Destination::Files { remove, manifest: false }))
+                Ok((
+                    plan,
+                    Destination::Files { remove, read: is_read.then(|| Box::new(table.clone())), manifest: false },
+                ))
             }
         }
     }
@@ -188,7 +247,7 @@ impl StatementRun<'_> {
             LogicalPlan::Copy(copy) => empty_file(copy)?,
             _ => None,
         };
-        let written = self.write(plan, Destination::Files { remove: Vec::new(), manifest }).await?;
+        let written = self.write(plan, Destination::Files { remove: Vec::new(), read: None, manifest }).await?;
         if let (0, Some((url, file))) = (written.rows, empty) {
             let store = self.state.runtime_env().object_store(&url)?;
             let path = url.prefix().clone().join("empty.parquet");
@@ -206,9 +265,18 @@ impl StatementRun<'_> {
         temporary: bool,
         input: Arc<LogicalPlan>,
     ) -> Result<Written, QueryError> {
+        let replaced = match temporary {
+            true => self.session.temporary().get(&name.table),
+            false => self.statements.inner.catalog.find(&name).await?,
+        };
         let write = ManagedWrite {
             folder: fresh_folder(&record)?,
             kind: Kind::Create(exists),
+            read: match replaced {
+                Some(held) => Read::by(&input, held.record.id())?,
+                None => None,
+            },
+            is_alone: self.is_alone,
             temporary: temporary.then(|| Arc::clone(self.session.temporary())),
             name: name.clone(),
             record,
@@ -228,6 +296,7 @@ impl StatementRun<'_> {
             .await
             .map_err(|e| explain(&e, self.sql))?;
         self.check_once(&job)?;
+        destination.require_unchanged(self.state).await?;
         let second = self.job_info();
         let job_info = JobInfo { begun, ..second.clone() };
         // Input for a second job, which replaces one whose joins do not fit in memory.
@@ -244,6 +313,7 @@ impl StatementRun<'_> {
             match (write.once(job, job_info).await, again) {
                 (Err(error @ QueryError::OutOfMemory(_)), Some((state, plan, info))) => {
                     let job = statements.plan_spilling(&state, &plan, error).await?;
+                    destination.require_unchanged(&state).await?;
                     Write { destination: &destination.afresh()?, ..write }.once(job, info).await
                 }
                 (ended, _) => ended,
@@ -283,7 +353,7 @@ impl Statements {
                 let committed = self.commit(effect, edits, write, folders, rows).await;
                 journal.committed(intent, committed).await?;
             }
-            Destination::Files { remove, manifest } => {
+            Destination::Files { remove, manifest, .. } => {
                 let mut publication = publication_of(&staged, &target.target, remove.clone())?;
                 if *manifest {
                     add_manifest(journal.runtime(), &mut publication, &staged, target, rows).await?;
@@ -314,8 +384,16 @@ impl Statements {
         rows: u64,
     ) -> Result<(), QueryError> {
         let catalog = &self.inner.catalog;
+        let _turn = match write.is_alone {
+            true => None,
+            false => Some(self.inner.turns.shared(&write.record.id).await),
+        };
         if let Some(temporary) = &write.temporary {
+            let _changing = temporary.changing().await;
             let before = temporary.get(&write.name.table);
+            if let (Some(read), Some(before)) = (&write.read, &before) {
+                read.check(&before.record)?;
+            }
             let (record, discarded) = next_record(write, before.as_ref(), folders, rows)?;
             edits.extend(catalog.note_temporary(&record));
             edits.extend(discarded.iter().map(|folder| catalog.discard_folder(folder, catalog.grace())));
@@ -326,9 +404,10 @@ impl Statements {
             temporary.put(write.name.clone(), record);
             return Ok(());
         }
+        let may_replace = |now: &Record| write.read.as_ref().map_or(Ok(()), |read| read.check(now));
         if let Kind::Create(exists) = write.kind {
             let (record, _) = next_record(write, None, folders, rows)?;
-            let created = catalog.create_with(effect, &write.name, record, exists, edits).await?;
+            let created = catalog.create_with(effect, &write.name, record, exists, edits, may_replace).await?;
             return match created {
                 true => Ok(()),
                 // Another statement created the table first.
@@ -338,6 +417,7 @@ impl Statements {
         catalog
             .change(effect, |snapshot| {
                 let before = snapshot.table(&write.name);
+                before.map_or(Ok(()), |before| may_replace(&before.record))?;
                 let (record, discarded) = next_record(write, before, folders, rows)?;
                 edits.push(Edit::PutTable(write.name.clone(), record));
                 edits.extend(discarded.iter().map(|folder| catalog.discard_folder(folder, catalog.grace())));
@@ -491,11 +571,12 @@ impl NewTable {
         let Self { name, record, exists, temporary } = self;
         let record = Record::Table(record.clone());
         let Some(temporary) = temporary else {
-            let created = catalog.create_with(effect, name, record, *exists, edits).await?;
+            let created = catalog.create_with(effect, name, record, *exists, edits, |_| Ok(())).await?;
             // Another statement created the table first.
             let taken = || QueryError::AlreadyExists(format!("table '{}' already exists", name.table));
             return if created { Ok(()) } else { Err(taken()) };
         };
+        let _changing = temporary.changing().await;
         edits.extend(catalog.note_temporary(&record));
         if let Some(replaced) = temporary.get(&name.table) {
             edits.extend(catalog.discard_temporary(&replaced.record));

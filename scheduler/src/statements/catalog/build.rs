@@ -14,7 +14,9 @@ use crate::errors::{QueryError, explain, explain_planning};
 use crate::statements::erased::Erased;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{
     Constraints, DFSchema, DataFusionError, Result, TableReference, internal_err, plan_err, project_schema,
 };
@@ -553,6 +555,7 @@ impl Record {
 /// A table of files: files that Windlass does not own, or files that it wrote.
 #[derive(Debug)]
 pub struct FilesTable {
+    id: String,
     schema: SchemaRef,
     constraints: Constraints,
     defaults: Erased<HashMap<String, Expr>>,
@@ -561,8 +564,8 @@ pub struct FilesTable {
     files: Option<Erased<ListingTable>>,
     /// Where a writing statement puts its files. `None` in a table that is only read.
     target: Option<Erased<ListingTable>>,
-    /// Whether Windlass owns the files.
-    is_managed: bool,
+    /// The folders that statements read, if Windlass owns the files.
+    managed: Option<Vec<OwnFolder>>,
     /// What becomes of archived files. `None`: nobody looks whether there are some.
     archived: Option<Policy>,
 }
@@ -581,6 +584,7 @@ impl FilesTable {
             }
         };
         Ok(Self {
+            id: record.id.clone(),
             schema: files
                 .as_ref()
                 .map_or_else(|| Arc::clone(&record.schema.0), |files| partitions::table_schema(files)),
@@ -589,12 +593,30 @@ impl FilesTable {
             definition: record.definition.clone(),
             files,
             target,
-            is_managed: record.managed().is_some(),
+            managed: record.managed().map(|managed| managed.folders.clone()),
             archived: match &record.storage {
                 Storage::External(external) => external.options.get(ARCHIVED).and_then(|text| Policy::parse(text)),
                 _ => None,
             },
         })
+    }
+
+    /// Returns the folders of a managed table that a plan reads, at its leaves or in subqueries. `None`: it does not read the table with
+    /// this id. The files of other tables have no folders.
+    pub fn read_by(plan: &LogicalPlan, id: &str) -> Result<Option<Vec<OwnFolder>>> {
+        let mut read = None;
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Ok(provider) = source_as_provider(&scan.source)
+            {
+                read = match provider.downcast_ref::<Self>().filter(|table| table.id == id) {
+                    Some(table) => Some(table.managed.clone().unwrap_or_default()),
+                    None => provider.get_logical_plan().map_or(Ok(None), |view| Self::read_by(&view, id))?,
+                };
+            }
+            Ok(if read.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        Ok(read)
     }
 
     /// Returns the locations whose folders every scan lists completely.
@@ -706,7 +728,8 @@ impl TableProvider for FilesTable {
                 if let Some(policy) = self.archived.filter(|_| !unreadable.is_empty()) {
                     unreadable.refuse(state, policy, Some(&present::folders_read(&plan)?)).await?;
                 }
-                present::require(&planning, files.table_paths(), &plan, self.is_managed && limit.is_none()).await?;
+                present::require(&planning, files.table_paths(), &plan, self.managed.is_some() && limit.is_none())
+                    .await?;
                 Ok(plan)
             }
             Err(error) if Archived::is_cause(&error) => {

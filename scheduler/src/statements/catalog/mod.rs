@@ -274,7 +274,7 @@ impl Catalog {
         record: Record,
         exists: OnExists,
     ) -> Result<bool, QueryError> {
-        self.create_with(effect, name, record, exists, Vec::new()).await
+        self.create_with(effect, name, record, exists, Vec::new(), |_| Ok(())).await
     }
 
     /// Does the same as [`Catalog::create`], with further edits in the same transaction.
@@ -285,6 +285,7 @@ impl Catalog {
         record: Record,
         exists: OnExists,
         further: Vec<Edit>,
+        may_replace: impl Fn(&Record) -> Result<(), QueryError>,
     ) -> Result<bool, QueryError> {
         let mut created = true;
         self.change(effect, |snapshot| {
@@ -305,6 +306,7 @@ impl Catalog {
                             record.kind()
                         )));
                     }
+                    may_replace(&held.record)?;
                     edits.extend(self.discard(&held.record));
                 }
                 (None, _) => {}

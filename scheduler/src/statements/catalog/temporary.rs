@@ -17,6 +17,8 @@ use std::sync::{Arc, OnceLock, Weak};
 pub struct TempTables {
     home: RwLock<(String, String)>,
     tables: RwLock<Tables>,
+    /// Held from the look at a table to the change that depends on it.
+    changing: tokio::sync::Mutex<()>,
     /// The session's state, with which temporary views are planned. Empty until the session is complete.
     session: OnceLock<Erased<Weak<RwLock<SessionState>>>>,
 }
@@ -48,6 +50,11 @@ impl TempTables {
     pub fn are_in(&self, catalog: &str, schema: &str) -> bool {
         let home = self.home.read();
         home.0 == catalog && home.1 == schema
+    }
+
+    /// Waits until nobody else is about to change a table.
+    pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// Returns a version that grows with every change.
