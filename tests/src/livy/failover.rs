@@ -5,6 +5,7 @@ use super::{LONG, sql};
 use crate::cluster::wait_until_gone;
 use crate::windlass::failover::Primaries;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Prints its process, and stays.
@@ -27,6 +28,15 @@ fn leader(cluster: &Primaries, dead: &[usize]) -> (usize, Server) {
             }
         }
         assert!(Instant::now() < patience, "nobody leads");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until a file has a line.
+fn until_written(file: &Path) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while std::fs::metadata(file).is_ok_and(|of| of.len() == 0) {
+        assert!(Instant::now() < patience, "{} stays empty", file.display());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -66,6 +76,18 @@ async fn everything_outlives_two_of_three_primaries() {
         let (long, behind) = (post(&session, LONG), post(&session, &format!("insert into t values ({round})")));
         server.until_state(&format!("{session}/statements/{long}"), "running");
         server.post(&format!("{cancelled}/statements/0/cancel"), &json!({}));
+        // A session whose Python runs, with a statement that waits behind it. Both places for programs are taken then.
+        let busy = server.open(&json!({ "kind": "pyspark" }));
+        let plain = |server: &Server, code: &str| {
+            let ended = server.run(&busy, code);
+            ended["output"]["data"]["text/plain"].as_str().unwrap_or_else(|| panic!("{ended}")).to_owned()
+        };
+        let process = plain(&server, "import os\nos.getpid()").parse().expect("a process has a number");
+        let run = file(&format!("python-{round}"), "");
+        let once = format!("print('x', file=open({run:?}, 'a'), flush=True)");
+        let (python, after) = (post(&busy, &format!("{once}\nwhile True: pass")), post(&busy, &once));
+        server.until_state(&format!("{busy}/statements/{python}"), "running");
+        until_written(Path::new(&run));
         let begun = batch(&json!({ "file": script, "args": [format!("2{round}")] }));
         let started = server.open(&sql());
 
@@ -81,10 +103,20 @@ async fn everything_outlives_two_of_three_primaries() {
         let given_up = server.get(&format!("{cancelled}/statements/0?wait=60000")).json();
         assert!(given_up["state"] == "cancelled" || given_up["output"]["ename"] == "Lost", "{given_up}");
         assert_eq!(server.get(&format!("{stopped}/state")).json()["state"], "dead");
-        for idle in [&session, &cancelled, &started] {
+        wait_until_gone(process);
+        let lost = server.get(&format!("{busy}/statements/{python}?wait=60000")).json();
+        assert_eq!((&lost["state"], &lost["output"]["ename"]), (&json!("error"), &json!("Lost")), "{lost}");
+        let behind = server.get(&format!("{busy}/statements/{after}?wait=60000")).json();
+        assert!(behind["state"] == "available" || behind["output"]["ename"] == "PythonEnded", "{behind}");
+        let ran = 1 + usize::from(behind["output"]["status"] == "ok");
+        assert_eq!(std::fs::read_to_string(&run).expect("it is there").lines().count(), ran, "{behind}");
+        assert_eq!(plain(&server, "6 * 7"), "42");
+        for idle in [&session, &cancelled, &started, &busy] {
             server.until_state(&format!("{idle}/state"), "idle");
         }
         assert_eq!(server.rows(&started, "select 7"), json!([[7]]));
+        // Its process leaves a place to those of the next round.
+        assert_eq!(server.delete(&busy).status, 200);
         server.until_state(&format!("{begun}/state"), "success");
         server.until_state(&format!("{done}/state"), "success");
         server.until_state(&format!("{runs}/state"), "dead");
