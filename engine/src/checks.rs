@@ -1,8 +1,12 @@
-//! Checks of what a table promises of its columns (`varchar(3)`, `not null`) and of what a file format can hold (finite numbers).
+//! Checks of what a table promises of its columns (`varchar(3)`, `not null`) and of what a file format can hold (finite numbers and dates that have a text).
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use arrow::datatypes::{
+    ArrowTemporalType, DataType, Date32Type, Date64Type, Field, FieldRef, Float64Type, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampSecondType,
+};
+use arrow::temporal_conversions::as_datetime;
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
@@ -13,44 +17,44 @@ use std::sync::{Arc, LazyLock};
 static AT_MOST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(AtMost::default().into()));
 static NOT_NULL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(NotNull::default().into()));
 
-static FINITE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Finite::default().into()));
+static IN_JSON: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(InJson::default().into()));
 
 pub(crate) fn functions() -> [Arc<ScalarUDF>; 3] {
-    [Arc::clone(&AT_MOST), Arc::clone(&NOT_NULL), Arc::clone(&FINITE)]
+    [Arc::clone(&AT_MOST), Arc::clone(&NOT_NULL), Arc::clone(&IN_JSON)]
 }
 
-/// `value`, or an error that names `column` where it is or contains NaN or infinity.
-pub fn finite(value: Expr, column: &str) -> Expr {
-    FINITE.call(vec![value, lit(column)])
+/// `value`, or an error that names `column` where it is or contains something without a form in JSON: NaN, infinity, a date that is too far away.
+pub fn in_json(value: Expr, column: &str) -> Expr {
+    IN_JSON.call(vec![value, lit(column)])
 }
 
-/// Whether the type is or contains floating point numbers or decimals: an expression of decimals may become floating point where the two meet.
-pub fn may_hold_nan(of: &DataType) -> bool {
+/// Whether the type is or contains dates and times, floating point numbers or decimals: an expression of decimals may become floating point where the two meet.
+pub fn may_lack_json(of: &DataType) -> bool {
     match of {
-        DataType::Struct(fields) => fields.iter().any(|field| may_hold_nan(field.data_type())),
+        DataType::Struct(fields) => fields.iter().any(|field| may_lack_json(field.data_type())),
         DataType::List(field)
         | DataType::LargeList(field)
         | DataType::FixedSizeList(field, _)
-        | DataType::Map(field, _) => may_hold_nan(field.data_type()),
-        DataType::Dictionary(_, values) => may_hold_nan(values),
-        of => of.is_floating() || of.is_decimal(),
+        | DataType::Map(field, _) => may_lack_json(field.data_type()),
+        DataType::Dictionary(_, values) => may_lack_json(values),
+        of => of.is_floating() || of.is_decimal() || of.is_temporal(),
     }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Finite {
+struct InJson {
     signature: Signature,
 }
 
-impl Default for Finite {
+impl Default for InJson {
     fn default() -> Self {
         Self { signature: Signature::any(2, Volatility::Immutable) }
     }
 }
 
-impl ScalarUDFImpl for Finite {
+impl ScalarUDFImpl for InJson {
     fn name(&self) -> &str {
-        "windlass_finite"
+        "windlass_in_json"
     }
 
     fn signature(&self) -> &Signature {
@@ -70,39 +74,46 @@ impl ScalarUDFImpl for Finite {
         let [value, ColumnarValue::Scalar(column)] = args.args.as_slice() else {
             return exec_err!("{}() takes a value and the name of a column", self.name());
         };
-        if all_finite(&value.to_array(args.number_rows)?)? {
-            return Ok(value.clone());
-        }
+        let Some(found) = without_json(&value.to_array(args.number_rows)?)? else { return Ok(value.clone()) };
         let column = column.try_as_str().flatten().unwrap_or_default();
         exec_err!(
-            "NaN or infinity in column '{column}' has no form in JSON: cast the column to text, or write another format"
+            "{found} in column '{column}' has no form in JSON: cast the column to text, or write another format"
         )
     }
 }
 
-/// Whether no number at any depth of the array is NaN or infinite. Numbers below a NULL may be checked too.
-fn all_finite(array: &ArrayRef) -> Result<bool> {
+/// Returns what at any depth of the array has no form in JSON. Values below a NULL may be looked at too.
+fn without_json(array: &ArrayRef) -> Result<Option<&'static str>> {
+    const NO_NUMBER: &str = "NaN or infinity";
+    const NO_TIME: &str = "a date or time beyond the year 262142";
+    fn of<T: ArrowTemporalType<Native: Into<i64>>>(array: &ArrayRef) -> Option<&'static str> {
+        let mut values = array.as_primitive::<T>().iter().flatten();
+        values.any(|value| as_datetime::<T>(value.into()).is_none()).then_some(NO_TIME)
+    }
     Ok(match array.data_type() {
         DataType::Struct(_) => {
-            let mut finite = true;
-            for column in array.as_struct().columns() {
-                finite &= all_finite(column)?;
-            }
-            finite
+            let found = array.as_struct().columns().iter().map(without_json).collect::<Result<Vec<_>>>()?;
+            found.into_iter().flatten().next()
         }
-        DataType::List(_) => all_finite(array.as_list::<i32>().values())?,
-        DataType::LargeList(_) => all_finite(array.as_list::<i64>().values())?,
-        DataType::FixedSizeList(..) => all_finite(array.as_fixed_size_list().values())?,
+        DataType::List(_) => without_json(array.as_list::<i32>().values())?,
+        DataType::LargeList(_) => without_json(array.as_list::<i64>().values())?,
+        DataType::FixedSizeList(..) => without_json(array.as_fixed_size_list().values())?,
         DataType::Map(..) => {
             let entries: ArrayRef = Arc::new(array.as_map().entries().clone());
-            all_finite(&entries)?
+            without_json(&entries)?
         }
-        DataType::Dictionary(_, values) => all_finite(&cast(array, values)?)?,
-        of if of.is_floating() => {
+        DataType::Dictionary(_, values) => without_json(&cast(array, values)?)?,
+        DataType::Date32 => of::<Date32Type>(array),
+        DataType::Date64 => of::<Date64Type>(array),
+        DataType::Timestamp(TimeUnit::Second, _) => of::<TimestampSecondType>(array),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => of::<TimestampMillisecondType>(array),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => of::<TimestampMicrosecondType>(array),
+        kind if kind.is_floating() => {
             let numbers = cast(array, &DataType::Float64)?;
-            numbers.as_primitive::<Float64Type>().iter().flatten().all(f64::is_finite)
+            let mut numbers = numbers.as_primitive::<Float64Type>().iter().flatten();
+            numbers.any(|number| !number.is_finite()).then_some(NO_NUMBER)
         }
-        _ => true,
+        _ => None,
     })
 }
 

@@ -61,7 +61,7 @@ mod time;
 pub mod versions;
 mod window;
 
-pub use checks::{at_most, finite, may_hold_nan, not_null};
+pub use checks::{at_most, in_json, may_lack_json, not_null};
 pub use connector::copy_files::COPY_FILES;
 pub use exchange_source::ExchangeSource;
 pub use handover::Handover;

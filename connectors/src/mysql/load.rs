@@ -11,6 +11,7 @@
 use super::error::{MysqlError, Result as MysqlResult};
 use super::keys::{Key, keys_of};
 use super::relation::Relation;
+use super::publish::WAIT;
 use super::sink::MysqlSink;
 use super::target::{LOADS, Load, MET, Staged, quoted_all};
 use super::types::Wire;
@@ -170,6 +171,20 @@ impl MysqlSink {
                 added => drop(added?),
             }
         }
+        self.refuse_twice(connection).await
+    }
+
+    /// Waits for loads of the same name that are about to be committed, until the session of `connection` ends.
+    ///
+    /// # Errors
+    /// The load is in the target already. Its rows would be taken for ones that the target does not take.
+    pub(super) async fn take_turn(&self, connection: &mut Connection) -> Result<()> {
+        if self.load.load.is_empty() {
+            return Ok(());
+        }
+        // Without the lock the load goes on: its name can be noted only once.
+        let lock = format!("SELECT GET_LOCK(CONCAT('windlass_', {}), {WAIT})", self.load.once());
+        connection.value(&lock).await?;
         self.refuse_twice(connection).await
     }
 

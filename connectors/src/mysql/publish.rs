@@ -58,6 +58,7 @@ impl MysqlSink {
         if state != "writing" {
             return Ok(None);
         }
+        self.take_turn(connection).await.map_err(Moving::Failed)?;
         let into = if load.creates {
             if self.is_there(connection, &load.name).await? {
                 let what = exec_datafusion_err!(

@@ -223,7 +223,12 @@ pub(super) async fn begin_together(
         }
         Err(error) => return Err(error),
     }
-    let begun = futures::future::try_join_all(connections.iter_mut().map(begin)).await;
+    let begun = futures::future::try_join_all(connections.iter_mut().map(|connection| async move {
+        begin(connection).await?;
+        // Whoever would rename or rebuild the table waits from now on for all of them, not only for those that read already.
+        connection.execute(&format!("SELECT 1 FROM {table} LIMIT 0")).await
+    }));
+    let begun = begun.await;
     let unlocked = control.execute("UNLOCK TABLES; SET SESSION autocommit = 1").await;
     begun?;
     unlocked?;

@@ -201,6 +201,20 @@ pub(super) async fn know_names(connection: &mut Connection, schema: &str, table:
     }
 }
 
+/// Waits for loads of the same name that are about to be committed, until the end of the transaction of `connection`.
+///
+/// # Errors
+/// The load is in the target already. Its rows would be taken for ones that the target does not take.
+pub(super) async fn take_turn(connection: &mut Connection, loads: &str, target: &str, load: &str) -> Result<()> {
+    if load.is_empty() {
+        return Ok(());
+    }
+    let name = literal(&format!("{target}\n{load}"));
+    let lock = "pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('windlass_loads'), pg_catalog.hashtext";
+    connection.execute(&format!("SELECT {lock}({name}))")).await?;
+    refuse_twice(connection, loads, target, load).await
+}
+
 /// Refuses a load whose name is in the target already.
 pub(super) async fn refuse_twice(connection: &mut Connection, loads: &str, target: &str, load: &str) -> Result<()> {
     let found = format!(

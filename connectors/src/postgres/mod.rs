@@ -270,14 +270,25 @@ impl PostgresTable {
         Ok(Arc::new(self.location.settings(&self.spec).await?))
     }
 
+    /// Finds the table, and holds it until the transaction of `connection` ends.
     async fn relation(&self, connection: &mut Connection) -> Result<Relation> {
-        Ok(match self.spec.options.text(QUERY) {
+        let relation = match self.spec.options.text(QUERY) {
             Some(query) => {
                 let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();
                 query::found(connection, query, &names).await?
             }
-            None => Relation::find(connection, name(&self.spec)).await?,
-        })
+            None => {
+                relation::hold(connection, name(&self.spec)).await?;
+                Relation::find(connection, name(&self.spec)).await?
+            }
+        };
+        relation::require_as_seen(connection).await?;
+        Ok(relation)
+    }
+
+    /// The table that a statement holds first. `None`: its rows are those of a query.
+    fn held(&self) -> Option<&str> {
+        self.spec.options.text(QUERY).is_none().then(|| name(&self.spec))
     }
 
     /// Whether the server enforces these keys, on which a plan relies.
@@ -370,7 +381,7 @@ impl ConnectorTable for PostgresTable {
         let settings = self.settings().await?;
         let held = self.snapshots.of(&settings, request.session);
         let connections = self.connections(&settings, &held).await?;
-        let snapshot = held.snapshot(&settings, &self.canceller).await?;
+        let snapshot = held.snapshot(&settings, &self.canceller, self.held()).await?;
         let mut connection = snapshot.connection().await;
         let relation = self.relation(&mut connection).await?;
         let column = |field: &Arc<Field>| {

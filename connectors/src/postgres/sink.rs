@@ -497,6 +497,7 @@ impl PostgresSink {
             Some(_) => return Ok(None),
             None => return exec_err!("{} does not know of the load {}", target.loads(), target.write),
         }
+        load::take_turn(&mut connection, &target.loads(), &target.qualified(), &target.load).await?;
         if target.is_direct()? {
             self.become_target(&mut connection, &staged).await?;
         } else if target.is_new {

@@ -2,10 +2,12 @@
 //!
 //! The primary holds a transaction that has exported its snapshot (`pg_export_snapshot()`); each split, on whichever executor, begins a transaction of
 //! its own that imports it. Scans of one statement share a snapshot, also those of several tables: they are told by the session and by the instant at which the
-//! statement began. The transaction ends when the last guard of the statement's scans is dropped.
+//! statement began. The transaction also holds all tables that are read (`relation::hold`), because a split may begin when others have ended, and a snapshot does
+//! not show what a table was before it was rewritten or emptied. It ends when the last guard of the statement's scans is dropped.
 
 use super::bounds::{Bounds, Share};
-use super::error::Result;
+use super::error::{PostgresError, Result};
+use super::relation;
 use super::settings::Settings;
 use super::wire::{Canceller, Connection, literal};
 use chrono::{DateTime, Utc};
@@ -29,10 +31,30 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    async fn export(settings: &Arc<Settings>, canceller: &Canceller) -> Result<Self> {
+    /// `first`: a table that is held from before the snapshot on, so that what changes it is seen whole or not at all.
+    async fn export(settings: &Arc<Settings>, canceller: &Canceller, first: Option<&str>) -> Result<Self> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        const EXPORT: &str = "SELECT pg_catalog.pg_export_snapshot()";
         let mut connection = Connection::open(settings, canceller).await?;
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let rows = connection.execute("SELECT pg_catalog.pg_export_snapshot()").await?;
+        let name = match first {
+            Some(table) => relation::named(&mut connection, table).await?,
+            None => None,
+        };
+        let held = match &name {
+            Some(name) => {
+                connection.execute(&format!("{BEGIN}; LOCK TABLE {name} IN ACCESS SHARE MODE; {EXPORT}")).await
+            }
+            None => connection.execute(&format!("{BEGIN}; {EXPORT}")).await,
+        };
+        let rows = match held {
+            // Some kinds of tables cannot be locked so, and some users may not: `relation::hold` does it, behind the snapshot.
+            Err(PostgresError::Refused(refusal)) if name.is_some() => {
+                tracing::debug!(?refusal, "a table of PostgreSQL is not held from before the snapshot on");
+                connection.execute("ROLLBACK").await?;
+                connection.execute(&format!("{BEGIN}; {EXPORT}")).await?
+            }
+            rows => rows?,
+        };
         let id = rows.into_iter().flatten().flatten().next().unwrap_or_default();
         Ok(Self { id, connection: AsyncMutex::new(connection) })
     }
@@ -79,8 +101,14 @@ pub(super) struct Snapshots(Arc<Mutex<HashMap<Reader, Weak<Exported>>>>);
 pub(super) struct Held(Arc<Exported>);
 
 impl Held {
-    pub async fn snapshot(&self, settings: &Arc<Settings>, canceller: &Canceller) -> Result<&Snapshot> {
-        self.0.snapshot.get_or_try_init(|| Snapshot::export(settings, canceller)).await
+    /// `table`: one that the statement reads.
+    pub async fn snapshot(
+        &self,
+        settings: &Arc<Settings>,
+        canceller: &Canceller,
+        table: Option<&str>,
+    ) -> Result<&Snapshot> {
+        self.0.snapshot.get_or_try_init(|| Snapshot::export(settings, canceller, table)).await
     }
 
     /// Returns how many of `most` connections the statement has for a table: up to `wanted`.

@@ -10,6 +10,7 @@ further. The process ends when that answer ends: nobody wants its results any mo
 import ast
 import base64
 import builtins
+import contextlib
 import datetime
 import decimal
 import http.client
@@ -28,6 +29,8 @@ import urllib.parse
 # Seconds without a line from the primary, which says something every few seconds, and for the answer to a result.
 SILENCE = 30.0
 ANSWER = 60.0
+# The file of what the statement that runs has printed, in the folder of this process.
+PRINTED = ".windlass-printed"
 # Exit code of a process that nobody wants any more.
 GONE = 3
 
@@ -83,13 +86,20 @@ class Primary:
 
 
 class Printed(io.RawIOBase):
-    """What is printed while a statement runs, by whichever thread. What is printed while none runs is dropped."""
+    """What is printed while a statement runs, by whichever thread. What is printed while none runs is dropped.
+
+    It also lies in a file, which the executor reads when this process ends in the middle of a statement.
+    """
 
     def __init__(self):
+        self.file = os.open(PRINTED, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)
         self.end()
 
     def begin(self, room):
         self.room, self.pieces, self.bytes = room, [], 0
+        # A statement may close any file.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.file, 0)
 
     def end(self):
         self.begin(0)
@@ -104,6 +114,8 @@ class Printed(io.RawIOBase):
         self.bytes += len(data)
         if piece:
             self.pieces.append(piece)
+            with contextlib.suppress(OSError):
+                os.write(self.file, piece)
         return len(data)
 
     def close(self):

@@ -368,8 +368,7 @@ pub(super) struct Execute {
 pub(super) struct Complete {
     #[schema(example = "sel")]
     pub code: String,
-    /// Accepted and ignored: there are candidates of SQL alone.
-    #[expect(dead_code, reason = "clients send it")]
+    /// Kind of the code. Default: the kind of the session. In code of other kinds than `sql` there are candidates for the SQL in its texts.
     pub kind: Option<Kind>,
     /// Characters before the cursor. More than there are count as all.
     #[schema(example = 3)]

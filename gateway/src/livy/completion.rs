@@ -2,7 +2,7 @@
 
 use windlass_core::access::Principal;
 use windlass_scheduler::services::Services;
-use windlass_scheduler::services::interactive::SessionView;
+use windlass_scheduler::services::interactive::{Kind, SessionView};
 
 const WORDS: [&str; 50] = [
     "ALTER",
@@ -60,14 +60,17 @@ const WORDS: [&str; 50] = [
 /// Maximum candidates.
 const MOST: usize = 100;
 
-/// Returns what the word before the cursor may become. `cursor`: a number of characters.
+/// Returns what the word before the cursor may become. `cursor`: a number of characters. In code of other kinds SQL stands in texts.
 pub(super) async fn candidates(
     services: &Services,
     by: &Principal,
     view: &SessionView,
-    code: &str,
-    cursor: usize,
+    kind: Kind,
+    (code, cursor): (&str, usize),
 ) -> Vec<String> {
+    if !matches!(kind, Kind::Sql | Kind::Shared) && !is_in_text(code, cursor) {
+        return Vec::new();
+    }
     let Some(word) = word_before(code, cursor) else { return Vec::new() };
     let session = view.session.as_ref().and_then(|id| services.sessions.find(by, id));
     let tables = match session {
@@ -77,6 +80,21 @@ pub(super) async fn candidates(
     let is_own = |schema: &str| schema != "information_schema";
     let names = tables.into_iter().filter(|table| is_own(&table.schema)).map(|table| table.name);
     going_on(&word, names)
+}
+
+/// Whether a text of Python, Scala or R has begun before the cursor and has not ended.
+fn is_in_text(code: &str, cursor: usize) -> bool {
+    let (mut quote, mut is_escaped) = (None, false);
+    for letter in code.chars().take(cursor) {
+        match (quote, letter) {
+            _ if is_escaped => is_escaped = false,
+            (Some(_), '\\') => is_escaped = true,
+            (Some(begun), letter) if begun == letter => quote = None,
+            (None, '"' | '\'') => quote = Some(letter),
+            _ => {}
+        }
+    }
+    quote.is_some()
 }
 
 fn word_before(code: &str, cursor: usize) -> Option<String> {
@@ -110,5 +128,18 @@ mod tests {
         assert_eq!(word_before("select * from or where", 16).as_deref(), Some("or"));
         assert_eq!(word_before("select ", 7), None);
         assert_eq!(word_before("sel", 99).as_deref(), Some("sel"));
+    }
+
+    #[test]
+    fn sql_in_other_languages_is_in_texts() {
+        for (code, is_sql) in [
+            ("import os\nos.pa", false),
+            ("spark.sql('select or", true),
+            ("spark.sql(\"\"\"select 'a\\' or", true),
+            ("f('a') + ", false),
+            ("\"it's\" + x", false),
+        ] {
+            assert_eq!(is_in_text(code, code.chars().count()), is_sql, "{code}");
+        }
     }
 }

@@ -257,10 +257,11 @@ async fn complete(
     State(services): State<Services>,
     Extension(by): Who,
     Named(of): Named<OfSession>,
-    Sent(Complete { code, cursor, .. }): Sent<Complete>,
+    Sent(Complete { code, cursor, kind }): Sent<Complete>,
 ) -> Answer {
     let view = services.interactive.connect(&by, &of.key())?;
-    let candidates = completion::candidates(&services, &by, &view, &code, cursor).await;
+    let kind = kind.map_or(view.asked.kind, Kind::from);
+    let candidates = completion::candidates(&services, &by, &view, kind, (&code, cursor)).await;
     Ok(Json(Candidates { candidates }).into_response())
 }
 

@@ -10,7 +10,7 @@ use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union, Values};
 use std::sync::Arc;
-use windlass_engine::{at_most, finite, may_hold_nan, not_null, within_nanoseconds};
+use windlass_engine::{at_most, in_json, may_lack_json, not_null, within_nanoseconds};
 
 /// Returns `input` with its dictionaries unpacked, and with a check for each limited column.
 pub(super) fn as_kept(
@@ -119,15 +119,15 @@ fn with_nulls(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
     Ok(Arc::new(nullable.data()?))
 }
 
-/// Returns `input` with an error for NaN and infinity, which JSON cannot represent.
-pub(super) fn finite_only(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
-    if !input.schema().fields().iter().any(|field| may_hold_nan(field.data_type())) {
+/// Returns `input` with an error for values that JSON cannot represent.
+pub(super) fn for_json(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
+    if !input.schema().fields().iter().any(|field| may_lack_json(field.data_type())) {
         return Ok(input);
     }
     let columns = input.schema().iter().map(|(relation, field)| {
         let column = Expr::Column(Column::new(relation.cloned(), field.name()));
-        match may_hold_nan(field.data_type()) {
-            true => finite(column, field.name()).alias_qualified(relation.cloned(), field.name()),
+        match may_lack_json(field.data_type()) {
+            true => in_json(column, field.name()).alias_qualified(relation.cloned(), field.name()),
             false => column,
         }
     });

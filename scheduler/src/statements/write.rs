@@ -1,6 +1,6 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this module publishes them.
 
-use super::kept::{as_kept, as_kept_in, finite_only};
+use super::kept::{as_kept, as_kept_in, for_json};
 use super::outcome::Effect;
 use super::publish::{Intent, add_manifest, publication_of};
 use super::run::{StatementRun, shape_of};
@@ -217,7 +217,7 @@ impl StatementRun<'_> {
                 let is_read = overwrite && FilesTable::read_by(&dml.input, &table.id)?.is_some();
                 let op = WriteOp::Insert(InsertOp::Append);
                 let input = as_kept(table, &name.table, dml.input)?;
-                let input = if is_json(&external.format) { finite_only(input)? } else { input };
+                let input = if is_json(&external.format) { for_json(input)? } else { input };
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, input));
                 Ok((
                     plan,
@@ -240,7 +240,7 @@ impl StatementRun<'_> {
             require_writable_options(&copy.options)?;
             require_writable_columns(&copy.file_type.get_ext(), copy.input.schema().inner())?;
             if is_json(&copy.file_type.get_ext()) {
-                copy.input = finite_only(Arc::clone(&copy.input))?;
+                copy.input = for_json(Arc::clone(&copy.input))?;
             }
         }
         let empty = match &plan {

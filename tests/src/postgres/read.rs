@@ -222,6 +222,70 @@ async fn a_statement_sees_one_snapshot() {
     assert!(writer.join().expect("the writer ends well") > 3);
 }
 
+/// Tables are swapped, rewritten, emptied and filled while their splits are read: each answer is about one of their states.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_tables_wait_for_statements() {
+    let server = &Postgres::start();
+    scripted(
+        server,
+        "CREATE TABLE swapped AS SELECT n, 1 AS tag, repeat('x', 100) AS pad FROM generate_series(1, 6000) n;
+         CREATE TABLE other AS SELECT n + 10000 AS n, 2 AS tag, repeat('y', 100) AS pad FROM generate_series(1, 6000) n;
+         CREATE TABLE parts (n int8, tag int8, pad text) PARTITION BY RANGE (n);
+         CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (3001);
+         CREATE TABLE high PARTITION OF parts FOR VALUES FROM (3001) TO (10000);
+         INSERT INTO parts SELECT n, 1, repeat('z', 100) FROM generate_series(1, 6000) n;
+         CREATE VIEW seen AS SELECT * FROM parts",
+    );
+    let session = embedded().await;
+    let tables = ["swapped", "parts", "seen"];
+    for table in tables {
+        let more = if table == "seen" { ", split_column 'n'" } else { "" };
+        done(&session, &[STAGES, &create(server, table, table, more)]).await;
+    }
+    let (port, changing) = (server.port(), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true)));
+    let goes_on = std::sync::Arc::clone(&changing);
+    let changes = std::thread::spawn(move || {
+        let scripts = [
+            "BEGIN; ALTER TABLE swapped RENAME TO third; ALTER TABLE other RENAME TO swapped; ALTER TABLE third RENAME TO other; COMMIT",
+            "VACUUM FULL swapped",
+            "BEGIN; TRUNCATE swapped; INSERT INTO swapped SELECT n, 3, 'w' FROM generate_series(1, 6000) n; COMMIT",
+            "ALTER TABLE swapped ALTER n TYPE int8, ALTER tag TYPE int8 USING tag + 1; ALTER TABLE swapped ALTER n TYPE int4, ALTER tag TYPE int4",
+            "BEGIN; TRUNCATE parts; INSERT INTO parts SELECT n, 4, 'v' FROM generate_series(1, 6000) n; COMMIT",
+            "VACUUM FULL low",
+        ];
+        let mut done = 0;
+        while goes_on.load(std::sync::atomic::Ordering::Relaxed) {
+            let mut psql = std::process::Command::new("psql");
+            psql.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "postgres", "-X", "-q"]);
+            psql.args(["-v", "ON_ERROR_STOP=1", "-c", scripts[done % scripts.len()]]);
+            crate::cluster::succeed(psql);
+            done += 1;
+        }
+        done
+    });
+    let mut right = 0;
+    for round in 0..60 {
+        // One slot after the other, so that splits begin far apart.
+        let table = tables[round % tables.len()];
+        let query = format!(
+            "SELECT count(*), count(DISTINCT n), count(DISTINCT tag), sum(length(regexp_replace(pad, '(.+)+q', ''))) > 0 FROM {table}"
+        );
+        match rows(&session, &query).await {
+            Ok(answer) => {
+                assert_eq!(answer, "6000|6000|1|true", "{table}");
+                right += 1;
+            }
+            Err(error) => {
+                let is_told = error.contains("run it again") || error.contains("have changed");
+                assert!(is_told, "{table}: {error}");
+            }
+        }
+    }
+    changing.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(changes.join().expect("the changes are made") > 6);
+    assert!(right > 30, "only {right} statements had answers");
+}
+
 /// A connection that is ended in the middle costs a task, and no row.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_tried_again() {

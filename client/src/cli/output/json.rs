@@ -1,7 +1,7 @@
 //! JSON, as one array of objects or as one object to a line. NULL is `null`; binary is hexadecimal; values without a JSON form, NaN and infinity among them,
 //! are text.
 
-use super::{ResultWriter, Textified};
+use super::{DISPLAY, ResultWriter, Textified};
 use crate::error::{ClientError, Result};
 use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type, SchemaRef};
@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use arrow::json::writer::{
     Encoder, EncoderFactory, EncoderOptions, JsonArray, LineDelimited, NullableEncoder, Writer, WriterBuilder,
 };
+use arrow::util::display::ArrayFormatter;
 use std::fmt::Debug;
 use std::io::Write;
 use std::sync::Arc;
@@ -35,14 +36,14 @@ impl<'a> Json<'a> {
 }
 
 fn builder() -> WriterBuilder {
-    WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats))
+    WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Own))
 }
 
-/// Encodes NaN and infinity, which Arrow writes as null, as text in PostgreSQL's form.
+/// Encodes NaN and infinity, which Arrow writes as null, as text in PostgreSQL's form. Refuses dates and times that have no text, for which Arrow writes an error's.
 #[derive(Debug)]
-struct Floats;
+struct Own;
 
-impl EncoderFactory for Floats {
+impl EncoderFactory for Own {
     fn make_default_encoder<'a>(
         &self,
         _: &'a FieldRef,
@@ -53,9 +54,22 @@ impl EncoderFactory for Floats {
             DataType::Float64 => numbers(array.as_primitive::<Float64Type>(), |value| value),
             DataType::Float32 => numbers(array.as_primitive::<Float32Type>(), f64::from),
             DataType::Float16 => numbers(array.as_primitive::<Float16Type>(), f64::from),
+            kind if kind.is_temporal() => {
+                let texts = ArrayFormatter::try_new(array, &DISPLAY)?;
+                (0..array.len()).try_for_each(|row| texts.value(row).write(&mut Nowhere))?;
+                None
+            }
             _ => None,
         };
         Ok(numbers.map(|numbers| NullableEncoder::new(numbers, array.nulls().cloned())))
+    }
+}
+
+struct Nowhere;
+
+impl std::fmt::Write for Nowhere {
+    fn write_str(&mut self, _: &str) -> std::fmt::Result {
+        Ok(())
     }
 }
 
@@ -150,7 +164,7 @@ mod tests {
     use super::super::Format;
     use super::super::samples::{batch, written};
     use super::*;
-    use arrow::array::{ArrayRef, Float32Array, Float64Array};
+    use arrow::array::{ArrayRef, Date32Array, Float32Array, Float64Array};
 
     #[test]
     fn both_forms_hold_the_same_objects() {
@@ -175,6 +189,16 @@ mod tests {
         let batch = RecordBatch::try_from_iter([("a", wide), ("b", narrow)]).unwrap();
         let text = "{\"a\":\"NaN\",\"b\":\"Infinity\"}\n{\"a\":null,\"b\":\"-Infinity\"}\n{\"a\":-1.5e300,\"b\":0.1}\n";
         assert_eq!(written(Format::Ndjson, &[batch]), text);
+    }
+
+    #[test]
+    fn a_date_without_a_text_is_no_text_of_an_error() {
+        let far: ArrayRef = Arc::new(Date32Array::from(vec![Some(0), Some(2_145_042_905)]));
+        let batch = RecordBatch::try_from_iter([("d", far)]).unwrap();
+        let (mut out, schema) = (Vec::new(), batch.schema());
+        let error = Json::lines(&schema, &mut out).batch(&batch).unwrap_err();
+        assert!(error.to_string().contains("2145042905"), "{error}");
+        assert!(!String::from_utf8_lossy(&out).contains("ERROR"), "{out:?}");
     }
 
     #[test]

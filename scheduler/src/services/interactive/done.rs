@@ -25,6 +25,13 @@ impl Done {
         Done::Output { output, content: Some(content), stopped: false, log: None }
     }
 
+    /// A statement that was cancelled after it had printed something.
+    pub fn stopped_after(printed: String) -> Self {
+        let (name, message) = ("Cancelled".to_string(), "the statement was cancelled".to_string());
+        let output = Output::Failed { name, message, traceback: Vec::new(), printed };
+        Done::Output { output, content: None, stopped: true, log: None }
+    }
+
     pub fn stopped(message: impl Into<String>, log: Option<String>) -> Self {
         Done::Output { output: Output::failed("Cancelled", message), content: None, stopped: true, log }
     }

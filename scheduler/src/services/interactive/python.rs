@@ -241,7 +241,7 @@ impl Kernel {
         tokio::select! {
             biased;
             Ok(result) = &mut told => match result {
-                PythonResult::Failed { name, .. } if name == "KeyboardInterrupt" => Ran::Interrupted,
+                PythonResult::Failed { name, printed, .. } if name == "KeyboardInterrupt" => Ran::Interrupted { printed },
                 result => Ran::Ended(result),
             },
             why = &mut gone => Ran::Gone(why),
@@ -254,7 +254,9 @@ impl Kernel {
 enum Ran {
     Ended(PythonResult),
     /// It was stopped, and the names of the session stay.
-    Interrupted,
+    Interrupted {
+        printed: String,
+    },
     /// It was to stop, and did not.
     Deaf,
     Gone(String),
@@ -344,7 +346,7 @@ impl Python {
             Ran::Ended(PythonResult::Failed { name, message, traceback, printed }) => {
                 Done::of(Output::Failed { name, message, traceback, printed })
             }
-            Ran::Interrupted => Done::stopped("the statement was cancelled", None),
+            Ran::Interrupted { printed } => Done::stopped_after(printed),
             Ran::Deaf => {
                 let log = format!(
                     "statement {statement} did not end within {} s of its cancellation: the Python process of this session was ended, and its names are gone",

@@ -3,6 +3,7 @@
 pub(super) mod apart;
 mod balance;
 pub(super) mod catalogs;
+mod columns;
 mod depth;
 mod dialect;
 mod forms;
@@ -242,7 +243,7 @@ fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, DataFu
     let escapes = spark::tokens_of(dialect);
     let dialect = escapes.as_ref().map_or(dialect, |escapes| escapes as &dyn Dialect);
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location();
-    tokens.map(ends_of_types).map_err(|error| ParserError::from(error).into())
+    tokens.map(ends_of_types).map(columns::name_columns).map_err(|error| ParserError::from(error).into())
 }
 
 /// Puts two `>` in place of a `>>` before `[`. The parser would make `struct<a struct<b int>>[]` a struct of a list, not a list.
