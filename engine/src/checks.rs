@@ -3,8 +3,8 @@
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowTemporalType, DataType, Date32Type, Date64Type, Field, FieldRef, Float64Type, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampSecondType,
+    ArrowTemporalType, DataType, Date32Type, Date64Type, Field, FieldRef, Float64Type, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampSecondType,
 };
 use arrow::temporal_conversions::as_datetime;
 use datafusion::common::{Result, ScalarValue, exec_err};
@@ -76,9 +76,7 @@ impl ScalarUDFImpl for InJson {
         };
         let Some(found) = without_json(&value.to_array(args.number_rows)?)? else { return Ok(value.clone()) };
         let column = column.try_as_str().flatten().unwrap_or_default();
-        exec_err!(
-            "{found} in column '{column}' has no form in JSON: cast the column to text, or write another format"
-        )
+        exec_err!("{found} in column '{column}' has no form in JSON: cast the column to text, or write another format")
     }
 }
 

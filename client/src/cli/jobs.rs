@@ -15,6 +15,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use windlass_engine::programs::run_program_sql;
 
+/// Where programs lie that were submitted, each in a folder of its own with what it prints.
+const PROGRAMS: &str = "/system/programs/";
 /// Maximum pause between two polls of a job.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -42,7 +44,7 @@ async fn submit_program(command: Submit) -> Outcome {
         return Err(Failure::Usage(format!("{} is no file", command.file.display())));
     };
     let session = Client::connect_with_token(&command.url, command.token).await?;
-    let folder = format!("/system/programs/{}", uuid::Uuid::new_v4());
+    let folder = format!("{PROGRAMS}{}", uuid::Uuid::new_v4());
     let program = format!("{folder}/{name}");
     super::fs::upload(&session, &command.file, &folder, &program).await?;
     let mut set = command.set;
@@ -106,10 +108,21 @@ pub async fn run(command: Jobs) -> Outcome {
             if json {
                 print_json(&lines)
             } else {
-                super::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+                super::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+                match output_of(&session.job(job).await?.summary.statement) {
+                    Some(folder) => super::fs::print_all(&session, &folder).await,
+                    None => Ok(()),
+                }
             }
         }
     }
+}
+
+/// Returns the folder of what a submitted program prints.
+fn output_of(statement: &str) -> Option<String> {
+    let (_, rest) = statement.split_once(&format!("'wfs://{PROGRAMS}"))?;
+    let (id, _) = rest.split_once('/')?;
+    uuid::Uuid::parse_str(id).ok().map(|id| format!("{PROGRAMS}{id}/output/"))
 }
 
 async fn wait(session: &Session, job: JobId) -> Result<Job, Failure> {

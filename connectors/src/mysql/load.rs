@@ -10,8 +10,8 @@
 
 use super::error::{MysqlError, Result as MysqlResult};
 use super::keys::{Key, keys_of};
-use super::relation::Relation;
 use super::publish::WAIT;
+use super::relation::Relation;
 use super::sink::MysqlSink;
 use super::target::{LOADS, Load, MET, Staged, quoted_all};
 use super::types::Wire;

@@ -64,6 +64,15 @@ pub(super) async fn upload(session: &Session, local: &Path, folder: &str, to: &s
     transfer::put_one(&files, local, to, &terms).await
 }
 
+/// Writes what the files of a folder hold, one after the other. Nothing if there is no such folder.
+pub(super) async fn print_all(session: &Session, folder: &str) -> Outcome {
+    let files = session.files();
+    for found in expand(&files, &format!("{folder}*")).await.unwrap_or_default() {
+        print_range(&files, &found.file()?.path, |bytes| 0..bytes).await?;
+    }
+    Ok(())
+}
+
 async fn open(target: FsTarget, embedding: Embedding<'_>) -> Result<Session, Failure> {
     match (target.url, target.dir) {
         (Some(url), _) => Ok(Client::connect_with_token(&url, target.token).await?),
