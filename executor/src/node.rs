@@ -103,7 +103,7 @@ impl Executor {
         let local = blocks.clone().map(|blocks| Arc::new(blocks) as Arc<dyn Local>);
         stores.set_wfs(Wfs::new(leader.clone(), Handle::current(), local));
         let handover = Handover::default();
-        let programs = Arc::new(Host::of(&config));
+        let programs = Arc::new(Host::of(&config, memory.group("programs", 0)));
         let stages = Arc::new(EngineStages {
             runtime_env: runtime_env.clone(),
             store: store.clone(),
@@ -219,6 +219,7 @@ impl Node {
             role: v1::Role::from(config.role).into(),
             slots: config.slots,
             memory_bytes: config.memory_bytes,
+            program_memory_bytes: config.program_memory(),
             address: address.into(),
             pid: std::process::id(),
             dir: config.dir.display().to_string(),
@@ -237,6 +238,7 @@ impl Node {
             memory_resident_bytes: resident_bytes(),
             exchange_memory_bytes: exchange.memory_bytes as u64,
             exchange_disk_bytes: exchange.disk_bytes,
+            program_memory_bytes: self.programs.held(),
             running_tasks,
             block_bytes,
             block_free_bytes,
