@@ -188,7 +188,8 @@ impl Tree {
             let (root, top) = (fields.next()?, fields.next()?);
             let below = group.strip_prefix(root).ok()?;
             let is_inside = below.components().all(|part| matches!(part, Component::Normal(_)));
-            (kind.starts_with("cgroup2 ") && is_inside).then(|| Tree { top: top.into(), own: Path::new(top).join(below) })
+            (kind.starts_with("cgroup2 ") && is_inside)
+                .then(|| Tree { top: top.into(), own: Path::new(top).join(below) })
         })
     }
 
@@ -263,7 +264,8 @@ mod tests {
     fn tree(own: &str, groups: &[&str]) -> (tempfile::TempDir, Tree) {
         let top = tempfile::tempdir().unwrap();
         for group in groups {
-            let (name, controllers) = group.strip_suffix('+').map_or((*group, "pids\n"), |name| (name, "memory pids\n"));
+            let (name, controllers) =
+                group.strip_suffix('+').map_or((*group, "pids\n"), |name| (name, "memory pids\n"));
             let folder = top.path().join(name);
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("cgroup.controllers"), controllers).unwrap();

@@ -23,10 +23,11 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err}
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use futures::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt};
 use groups::{Group, Groups};
+use object_store::{ObjectStore, ObjectStoreExt};
 use order::{Order, Said, Verdict};
 use output::{Folder, Output, last};
+use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -229,7 +230,10 @@ impl Host {
                     Some(groups)
                 }
                 Err(why) => {
-                    tracing::info!(why, "no control groups limit programs: their memory is looked at from time to time");
+                    tracing::info!(
+                        why,
+                        "no control groups limit programs: their memory is looked at from time to time"
+                    );
                     None
                 }
             });
@@ -291,7 +295,9 @@ impl Host {
                 }
                 line = said.next_line(), if says => {
                     match line.map_err(|error| not_supervised("its end", &error))? {
-                        None => says = false,
+                        None if matches!(last_words, Some(Ok(_))) => says = false,
+                        // It was killed. Its program may go on, and hold the pipe for what it prints.
+                        None => break,
                         Some(line) => match serde_json::from_str(&line) {
                             Ok(Said::Holds(bytes)) => supervised.held.resize(usize::try_from(bytes).unwrap_or(usize::MAX)),
                             Ok(Said::Ended(verdict)) => last_words = Some(Ok(verdict)),
@@ -312,11 +318,15 @@ impl Host {
             }
         }
         output.write().await;
-        match last_words {
-            Some(Ok(verdict)) => Ok((verdict, output)),
-            Some(Err(line)) => Err(not_supervised("its end", &format_args!("it said {line:?}"))),
-            None => Err(not_supervised("its end", &"it said nothing")),
+        if let Some(Ok(verdict)) = last_words {
+            return Ok((verdict, output));
         }
+        // Processes that have left its group end with their control group, if they have one.
+        if let Some(pid) = supervised.child.as_ref().and_then(Child::id).and_then(|id| Pid::from_raw(id as i32)) {
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
+        let said = last_words.and_then(Result::err).unwrap_or_else(|| "nothing: it was killed".to_string());
+        Err(not_supervised("its end", &format_args!("it said {said}")))
     }
 }
 

@@ -32,9 +32,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Wait between rounds of SIGKILL: a process that was born meanwhile is met in the next one.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// Bytes that a process may have mapped for writing beside twice the memory of its program, if the program has no control group. Not all that is mapped is held:
-/// stacks of threads have 8 MiB each, allocators map regions of up to 1 GiB, and a list that grows is copied.
+/// Bytes that a process may have mapped for writing beside twice the memory of its program, if the program has no control group, and more bytes for each core.
+/// Not all that is mapped is held: allocators map regions of up to 1 GiB, a list that grows is copied, and stacks of threads have 8 MiB each. Libraries for
+/// numbers start several threads for each core.
 const MAPPED: u64 = 2 << 30;
+const MAPPED_BY_CORE: u64 = 4 * (8 << 20);
 /// The kernel ends processes with this number first when the machine is out of memory.
 const FIRST_TO_GO: &str = "1000";
 /// Minimum change of the memory held that is told.
@@ -76,7 +78,8 @@ fn supervise() -> io::Result<Verdict> {
     let Order { program, args, dir, env, group, memory, disk } = order;
     let group = group.map(Group::at);
     if group.is_none() {
-        bound(Resource::Data, memory.saturating_mul(2).saturating_add(MAPPED))?;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        bound(Resource::Data, memory.saturating_mul(2).saturating_add(MAPPED + cores * MAPPED_BY_CORE))?;
     }
     let printed = io::stdout().as_fd().try_clone_to_owned()?;
     let mut command = Command::new(&program);

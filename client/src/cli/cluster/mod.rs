@@ -463,8 +463,10 @@ fn describe(url: &str, status: &ClusterStatus) -> String {
         text.push_str("no executors: start one with 'windlass executor --primary URL' or 'windlass cluster add'\n");
         return text;
     }
-    let mut rows =
-        vec![["executor", "name", "role", "state", "tasks", "memory", "exchange", "programs", "address", "pid"].map(str::to_owned)];
+    let mut rows = vec![
+        ["executor", "name", "role", "state", "tasks", "memory", "exchange", "programs", "address", "pid"]
+            .map(str::to_owned),
+    ];
     for executor in &status.executors {
         rows.push([
             executor.id.clone(),

@@ -828,7 +828,10 @@ impl World {
                 inputs,
                 preferences: (0..wishes).map(|_| preference(&mut self.random)).collect(),
                 row_limit: if self.random.one_in(4) { Some(self.random.below(20)) } else { None },
-                once: self.random.one_in(10).then(|| Once { memory_bytes: self.random.below(3) * self.random.below(20) }),
+                once: self
+                    .random
+                    .one_in(10)
+                    .then(|| Once { memory_bytes: self.random.below(3) * self.random.below(20) }),
             });
         }
         let terms = Terms {
