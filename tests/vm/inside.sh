@@ -22,13 +22,16 @@ try() {
     local name=$1 group=$2
     shift 2
     printf '\n== %s\n' "$name"
-    WINDLASS_SKIPPED=/tmp/skipped "$@" "$tests" programs:: --test-threads 1
+    WINDLASS_SKIPPED=/tmp/skipped "$@" "$tests" --test-threads 1 programs::memory_of programs::programs_together programs::the_kernel
     echo "memory.events: $(tr '\n' ' ' <"$group/memory.events")"
     [ ! -s /tmp/skipped ] || { cat /tmp/skipped; return 1; }
-    [ "$(sed -n 's/^oom_group_kill //p' "$group/memory.events")" -ge 5 ] || { echo "it was not the kernel that ended programs"; return 1; }
+    # Four programs of the tests want too much at a time.
+    [ "$(sed -n 's/^oom_group_kill //p' "$group/memory.events")" -ge 4 ] || { echo "it was not the kernel that ended programs"; return 1; }
     ! compgen -G "$group/windlass-*" || { echo "groups of programs stay"; return 1; }
 }
 
+# The console is slow, and the kernel lists all that it kills.
+dmesg -n 1
 echo "+memory +pids" >$groups/cgroup.subtree_control
 mkdir -p $groups/beside.service/main $groups/inside.service $groups/container
 delegate $groups/beside.service

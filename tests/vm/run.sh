@@ -31,9 +31,8 @@ find "$cache/kernel/lib/modules" '(' -name 'virtio*.ko' -o -name '9p*.ko' -o -na
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$root.cpio"
 trap 'rm -r "$root" "$root.cpio"' EXIT
 
-accel=tcg
-[ -w /dev/kvm ] && accel=kvm:tcg
-said=$(qemu-system-x86_64 -M q35,accel=$accel -cpu max -smp 2 -m 4G -nodefaults -nographic -serial stdio -no-reboot \
+# Emulated: slow, and works everywhere.
+said=$(qemu-system-x86_64 -M q35,accel=tcg -cpu max -smp 2 -m 4G -nodefaults -nographic -serial stdio -no-reboot \
     -kernel "$(ls "$cache"/kernel/boot/vmlinuz-*)" -initrd "$root.cpio" \
     -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
     -append "console=ttyS0 quiet panic=-1 inside=$here/inside.sh tests=$tests home=$HOME" | tee /dev/stderr)
