@@ -21,7 +21,7 @@ CONNECTORX_PYTHON := $(WINDLASS_CACHE_DIR)/connectorx/bin/python
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint data sim queries oracles sqlite chaos bench clean
+.PHONY: help setup build demo test lint data sim queries oracles sqlite chaos groups bench clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,6 +75,11 @@ sqlite: data ## compare answers to SQLite's sqllogictest files with DataFusion's
 chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)
 	cargo build --workspace --all-targets
 	CHAOS_SECONDS="$(SECONDS_LONG)" cargo test --workspace --lib -- chaos --nocapture
+
+groups: data ## run the tests of programs in a virtual machine, where control groups limit them (needs qemu-system-x86 and busybox-static)
+	cargo build --workspace --all-targets
+	@tests/vm/run.sh "$$(cargo test --workspace --lib --no-run --message-format json 2>/dev/null | \
+		sed -n 's/.*"name":"windlass_tests".*"executable":"\([^"]*\)".*/\1/p')"
 
 bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine, the exchange, wfs://, S3, PostgreSQL, DynamoDB and Livy
 	cargo build --release --workspace --bin windlass --bin windlass-bench

@@ -142,7 +142,7 @@ fn job(id: u64, tasks: u32, wish: Wish) -> JobSpec {
         inputs,
         preferences: Vec::new(),
         row_limit: None,
-        once: false,
+        once: None,
     };
     let mut scan = stage(scans, reducers, Vec::new());
     if wish != Wish::None {
@@ -170,6 +170,7 @@ fn executor(id: u64) -> ExecutorSpec {
         role: Role::Task,
         slots: SLOTS,
         memory_bytes: 1 << 34,
+        program_memory_bytes: 1 << 30,
         kept: Vec::new(),
     }
 }

@@ -161,6 +161,8 @@ pub struct Executor {
     pub memory_resident_bytes: u64,
     pub exchange_memory_bytes: u64,
     pub exchange_disk_bytes: u64,
+    /// Memory that programs hold, a part of `memory_used_bytes`.
+    pub program_memory_bytes: u64,
     pub pid: u32,
     pub dir: String,
 }
@@ -381,6 +383,7 @@ impl From<v1::ExecutorStatus> for Executor {
             memory_resident_bytes: wire.memory_resident_bytes,
             exchange_memory_bytes: wire.exchange_memory_bytes,
             exchange_disk_bytes: wire.exchange_disk_bytes,
+            program_memory_bytes: wire.program_memory_bytes,
             pid: wire.pid,
             dir: wire.dir,
         }

@@ -20,7 +20,10 @@ pub struct ExecutorSpec {
     pub rack: String,
     pub role: Role,
     pub slots: u32,
+    /// Memory of tasks and programs together.
     pub memory_bytes: u64,
+    /// Maximum memory of one program, a part of `memory_bytes`.
+    pub program_memory_bytes: u64,
     /// Stages with outputs that it has kept since it lost its leader.
     pub kept: Vec<StageId>,
 }

@@ -112,9 +112,16 @@ pub struct StageSpec {
     pub preferences: Vec<Preference>,
     /// Number of rows that suffices: once finished tasks have produced them, the other tasks need not run.
     pub row_limit: Option<u64>,
-    /// Whether each task may begin only once, because it does more than compute rows, as a user's program does. The job fails when such a task is lost, or its
-    /// output while it is needed. Such tasks hold no slots, and have as many places of their own.
-    pub once: bool,
+    /// Present if each task may begin only once, because it does more than compute rows, as a user's program does. The job fails when such a task is lost, or
+    /// its output while it is needed. Such tasks hold no slots, and have as many places of their own.
+    pub once: Option<Once>,
+}
+
+/// Needs of a task that begins only once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Once {
+    /// Maximum bytes of memory that its program may hold. 0: as many as its executor allows one program.
+    pub memory_bytes: u64,
 }
 
 /// An exchange that a stage reads.

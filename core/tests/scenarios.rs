@@ -28,8 +28,8 @@ use windlass_core::event::{Command, Event, ExecutorSpec, Fact, Outcome, Output, 
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use windlass_core::job::{
-    Earlier, FinishedOutput, FinishedStage, JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers,
-    Terms,
+    Earlier, FinishedOutput, FinishedStage, JobSpec, MapLocation, Once, Preference, Read, StageInput, StageSpec,
+    Takeovers, Terms,
 };
 use windlass_core::scheduler::{ExecutorState, PoolConfig, PoolOrder, Scheduler, SchedulerConfig, SpeculationConfig};
 use windlass_core::time::Instant;
@@ -198,7 +198,8 @@ impl Cluster {
             rack: "rack".to_string(),
             role: Role::Task,
             slots: text("slots", "1").parse().unwrap(),
-            memory_bytes: 1 << 30,
+            memory_bytes: text("memory", "100").parse().unwrap(),
+            program_memory_bytes: text("program_memory", "1").parse().unwrap(),
             kept: option(words, "kept").map_or_else(Vec::new, |stages| list(stages, stage)),
         }));
     }
@@ -387,7 +388,7 @@ fn stage_spec(words: &[&str]) -> StageSpec {
         inputs: option(words, "reads").map_or_else(Vec::new, |reads| list(reads, input)),
         preferences: (0..wishes).map(preference).collect(),
         row_limit: option(words, "limit").map(|n| n.parse().unwrap()),
-        once: words.contains(&"once"),
+        once: words.contains(&"once").then(|| Once { memory_bytes: number("memory", 0).into() }),
     }
 }
 

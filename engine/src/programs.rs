@@ -4,7 +4,7 @@
 //!   run_program('wfs:///etl.py', 'a')  ──plan──> ProgramScan, one split ──task──> Programs::run ──> a row, or the program's failure
 //! ```
 //!
-//! A program does more than compute rows, so its task begins only once ([`crate::connector::Scan::runs_once`]). The executor that gets the task brings along [`Programs`]: what
+//! A program does more than compute rows, so its task begins only once ([`crate::connector::Scan::once`]). The executor that gets the task brings along [`Programs`]: what
 //! starts, limits and ends processes.
 
 pub use crate::connector::programs::{Ended, PYTHON_SESSION, Program, Programs, RUN_PROGRAM};

@@ -11,7 +11,7 @@ use datafusion::prelude::SessionConfig;
 use std::fmt;
 use std::sync::Arc;
 use windlass_core::ids::{JobId, PlanHash};
-use windlass_core::job::{JobSpec, Preference, StageInput, StageSpec, Terms};
+use windlass_core::job::{JobSpec, Once, Preference, StageInput, StageSpec, Terms};
 
 /// A statement cut into stages, in topological order. The last stage produces the result.
 #[derive(Clone, Debug)]
@@ -49,8 +49,8 @@ pub struct PlannedStage {
     /// The parts of `wfs://` files that each task reads: empty, or one entry per task.
     pub splits: Vec<Vec<Split>>,
     pub row_limit: Option<u64>,
-    /// See [`crate::connector::Scan::runs_once`].
-    pub once: bool,
+    /// See [`crate::connector::Scan::once`].
+    pub once: Option<Once>,
     /// The plan before encoding, for an executor of this process.
     pub planned: Option<Planned>,
 }
@@ -95,7 +95,7 @@ impl ClusterShape {
 impl PlannedJob {
     /// Whether a task of it may begin only once.
     pub fn runs_once(&self) -> bool {
-        self.stages.iter().any(|stage| stage.once)
+        self.stages.iter().any(|stage| stage.once.is_some())
     }
 
     /// The job as it is run if it has a program: never a second time in another way, and beside full slots, since a program may wait for statements of its own.

@@ -37,7 +37,7 @@ section! {
         rack: String = ExecutorConfig::default().rack;
         /// Tasks that run at the same time. "auto": one for each core.
         slots: Auto<Count> = Auto::Auto;
-        /// Memory for tasks and exchange data together. "auto": three fifths of the memory of the machine or the container, or all but
+        /// Memory for tasks, exchange data and programs together. "auto": three fifths of the memory of the machine or the container, or all but
         /// 512 MiB of a small one.
         memory: Auto<ByteSize> = Auto::Auto;
         /// Folder of this executor alone: exchange data and spilled rows, which go at the next start, and replicas of files, which stay.
@@ -61,7 +61,8 @@ section! {
         programs: Allowed = Allowed::Auto;
         /// The Python that runs them.
         python: String = ExecutorConfig::default().python;
-        /// Memory that one program may hold with all of its processes, beside that of tasks. "auto": a slot's part of theirs.
+        /// Maximum memory of one program with all of its processes. It is a part of memory, of which all programs together get no more than there is. "auto":
+        /// the part of a slot.
         program_memory: Auto<ByteSize> = Auto::Auto;
         /// Bytes that one program may write into its folder, which is in dir.
         program_disk: ByteSize = ByteSize(ExecutorConfig::default().program_disk_bytes);
@@ -174,7 +175,7 @@ pub struct ExecutorConfig {
     pub role: event::Role,
     /// Maximum tasks at a time. Default: the number of cores.
     pub slots: u32,
-    /// Memory for tasks and the exchange together, in bytes. Default: [`default_memory`].
+    /// Memory for tasks, the exchange and programs together, in bytes. Default: [`default_memory`].
     pub memory_bytes: u64,
     /// Resident memory of the process beyond `memory_bytes` before load is shed, for what no pool counts, in bytes. Default: a quarter of `memory_bytes`, at
     /// least 512 MiB. In a container, load is shed before the kernel kills, whatever this says.
@@ -214,7 +215,7 @@ pub struct ExecutorConfig {
     pub programs: Allowed,
     /// The Python that runs them. Default python3, as PATH finds it.
     pub python: String,
-    /// Maximum bytes of memory of one program, beside `memory_bytes`. Default: the part of a slot.
+    /// Maximum bytes of memory of one program, a part of `memory_bytes`. Default: the part of a slot.
     pub program_memory_bytes: Option<u64>,
     /// Maximum bytes that one program writes into its folder. Default 10 GiB.
     pub program_disk_bytes: u64,
@@ -274,6 +275,12 @@ impl ExecutorConfig {
     pub(crate) fn exchange_memory(&self) -> u64 {
         let default = || (64 << 20) * u64::from(self.slots);
         self.exchange_memory_bytes.unwrap_or_else(|| default().min(self.memory_bytes / 10 * 3)).min(self.memory_bytes)
+    }
+
+    /// Maximum bytes of memory of one program.
+    pub(crate) fn program_memory(&self) -> u64 {
+        let part = self.memory_bytes / u64::from(self.slots.max(1));
+        self.program_memory_bytes.unwrap_or(part).min(self.memory_bytes)
     }
 
     /// Whether programs may run, or why not.

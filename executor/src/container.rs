@@ -91,6 +91,11 @@ impl Group {
         all.min_by_key(|group| group.limit)
     }
 
+    /// The group of a program, whose folder this is.
+    pub fn of_program(folder: PathBuf) -> Self {
+        Group { folder, version: Version::Two, limit: 0 }
+    }
+
     /// Bytes that the group's processes hold and the kernel cannot take back.
     pub fn held(&self) -> Option<u64> {
         let read = |name: &str| fs::read_to_string(self.folder.join(name)).ok();
@@ -105,7 +110,8 @@ fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-fn stat_of(stat: &str, name: &str) -> Option<u64> {
+/// The number in the line of that name, in a file such as `memory.stat`.
+pub(crate) fn stat_of(stat: &str, name: &str) -> Option<u64> {
     stat.lines().find_map(|line| number(line.strip_prefix(name)?.strip_prefix(' ')?))
 }
 

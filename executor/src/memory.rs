@@ -304,17 +304,12 @@ impl fmt::Display for GroupPool {
     }
 }
 
-/// Resident memory of this process in bytes: see [`resident_bytes_of`].
+/// Resident memory of this process in bytes, without pages of files: the system drops those when it needs room, and how many of the program's own pages are
+/// resident depends on who has read them. 0 where the system does not tell.
 pub(crate) fn resident_bytes() -> u64 {
-    resident_bytes_of("self")
-}
-
-/// Resident memory of a process of `/proc` in bytes, without pages of files: the system drops those when it needs room, and how many of the program's own pages
-/// are resident depends on who has read them. 0 where the system does not tell.
-pub(crate) fn resident_bytes_of(process: impl fmt::Display) -> u64 {
     // Pages have 4 KiB on every release target that has /proc.
     const PAGE: u64 = 4 << 10;
-    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap_or_default();
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = statm.split_whitespace().map(|pages| pages.parse::<u64>().unwrap_or(0));
     let (resident, of_files) = (pages.nth(1).unwrap_or(0), pages.next().unwrap_or(0));
     resident.saturating_sub(of_files) * PAGE

@@ -103,7 +103,7 @@ impl Executor {
         let local = blocks.clone().map(|blocks| Arc::new(blocks) as Arc<dyn Local>);
         stores.set_wfs(Wfs::new(leader.clone(), Handle::current(), local));
         let handover = Handover::default();
-        let programs = Arc::new(Host::of(&config));
+        let programs = Arc::new(Host::of(&config, memory.group("programs", 0)));
         let stages = Arc::new(EngineStages {
             runtime_env: runtime_env.clone(),
             store: store.clone(),
@@ -219,6 +219,7 @@ impl Node {
             role: v1::Role::from(config.role).into(),
             slots: config.slots,
             memory_bytes: config.memory_bytes,
+            program_memory_bytes: config.program_memory(),
             address: address.into(),
             pid: std::process::id(),
             dir: config.dir.display().to_string(),
@@ -231,12 +232,14 @@ impl Node {
     pub fn heartbeat(&self, running_tasks: u32) -> v1::Heartbeat {
         let exchange = self.store.usage();
         let (file_local_bytes, file_remote_bytes) = self.stores.wfs().map_or((0, 0), |wfs| wfs.bytes_read());
+        let program_memory_bytes = self.programs.held();
         let (block_bytes, block_free_bytes) = self.blocks.as_ref().map_or((0, 0), BlockStore::space);
         v1::Heartbeat {
             memory_used_bytes: self.memory.used() as u64,
             memory_resident_bytes: resident_bytes(),
             exchange_memory_bytes: exchange.memory_bytes as u64,
             exchange_disk_bytes: exchange.disk_bytes,
+            program_memory_bytes,
             running_tasks,
             block_bytes,
             block_free_bytes,

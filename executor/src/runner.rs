@@ -217,7 +217,10 @@ impl Runner {
     /// Returns their description and their reserved bytes; `None` when nothing runs.
     pub fn fail_largest(&mut self, state: &str) -> Option<(String, usize)> {
         let memory = |attempt: &AttemptId| self.running.get(attempt).map_or(0, |running| running.group.memory.used());
-        let (attempt, group) = self.worker.going().max_by_key(|(attempt, _)| memory(attempt))?;
+        let is_program =
+            |attempt: &AttemptId| self.running.get(attempt).is_some_and(|running| running.group.order.once);
+        let tasks = self.worker.going().filter(|(attempt, _)| !is_program(attempt));
+        let (attempt, group) = tasks.max_by_key(|(attempt, _)| memory(attempt))?;
         let bytes = memory(&attempt);
         let held = self.running.get(&attempt).and_then(|running| running.group.held_whole());
         let held = held.map_or_else(String::new, |held| format!("; {held}"));

@@ -1,7 +1,8 @@
 //! Watches the resident memory of the process and of its container, and sheds load before the kernel kills.
 //!
 //! The pool counts the reservations of operators and the exchange. Unreserved memory (decoders, hash tables that double, batches on their way, fragments of the
-//! allocator) shows only in the resident memory. Close to the limit, operators that can spill must do so.
+//! allocator) shows only in the resident memory. Close to the limit, operators that can spill must do so. Programs count as if they were part of the process. Each of
+//! them keeps to a limit of its own, so none is stopped here.
 //!
 //! ```text
 //!   within the limit ──over──> demote exchange blocks to files ──still over──> fail the largest task ──> wait ─┐
@@ -32,7 +33,9 @@ const STEP: u64 = 16;
 /// One reading, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
+    /// Of this process and of programs.
     resident: u64,
+    programs: u64,
     limit: u64,
     /// Memory of exchange blocks.
     exchange: u64,
@@ -113,8 +116,10 @@ impl Watchdog {
     /// Takes a reading and acts on it. To be called every [`INTERVAL`].
     pub fn look(&mut self, runner: &mut Runner) {
         while self.demotions.try_join_next().is_some() {}
+        let programs = self.node.programs.held();
         let mut reading = Reading {
-            resident: resident_bytes(),
+            resident: resident_bytes() + programs,
+            programs,
             limit: self.limit,
             exchange: self.node.store.usage().memory_bytes as u64,
             tasks: runner.running(),
@@ -129,8 +134,12 @@ impl Watchdog {
     }
 
     fn act(&mut self, reading: Reading, runner: &mut Runner) {
+        let programs = match reading.programs {
+            0 => String::new(),
+            bytes => format!(", {} of them in programs", size(bytes as usize)),
+        };
         let state = format!(
-            "{} of memory are resident, {} are allowed",
+            "{} of memory are resident{programs}, {} are allowed",
             size(reading.resident as usize),
             size(reading.limit as usize)
         );
@@ -161,7 +170,7 @@ mod tests {
     use super::*;
 
     fn over(resident: u64, exchange: u64, tasks: usize) -> Reading {
-        Reading { resident, limit: 1_600, exchange, tasks }
+        Reading { resident, programs: 0, limit: 1_600, exchange, tasks }
     }
 
     #[test]

@@ -243,7 +243,7 @@ impl Families {
     }
 }
 
-const BYTES_OF_EXECUTORS: [(&str, &str, fn(&ExecutorView) -> u64); 9] = [
+const BYTES_OF_EXECUTORS: [(&str, &str, fn(&ExecutorView) -> u64); 10] = [
     ("windlass_executor_memory_bytes", "Limit of the memory pool.", |e| e.memory_bytes),
     ("windlass_executor_memory_used_bytes", "Reserved in the memory pool.", |e| e.memory_used_bytes),
     ("windlass_executor_memory_resident_bytes", "Resident memory of the process without pages of files.", |e| {
@@ -251,6 +251,9 @@ const BYTES_OF_EXECUTORS: [(&str, &str, fn(&ExecutorView) -> u64); 9] = [
     }),
     ("windlass_executor_exchange_memory_bytes", "Map outputs in memory.", |e| e.exchange_memory_bytes),
     ("windlass_executor_exchange_disk_bytes", "Map outputs in files.", |e| e.exchange_disk_bytes),
+    ("windlass_executor_program_memory_bytes", "Memory that programs hold, reserved in the pool.", |e| {
+        e.program_memory_bytes
+    }),
     ("windlass_executor_block_bytes", "Replicas of files.", |e| e.block_bytes),
     ("windlass_executor_block_free_bytes", "What the disks have left for more.", |e| e.block_free_bytes),
     ("windlass_executor_file_local_bytes", "Read of files since it started, from its own replicas.", |e| {

@@ -95,6 +95,7 @@ pub fn executor_spec(id: ExecutorId, register: &v1::Register) -> Result<Executor
         role: role.into(),
         slots: register.slots,
         memory_bytes: register.memory_bytes,
+        program_memory_bytes: register.program_memory_bytes,
         kept: register.kept.iter().copied().map(StageId::from).collect(),
     })
 }
@@ -398,10 +399,12 @@ mod tests {
                 role: v1::Role::from(role).into(),
                 slots: 3,
                 memory_bytes: 4,
+                program_memory_bytes: 2,
                 ..Default::default()
             };
             let spec = executor_spec(ExecutorId(8), &register).unwrap();
             assert_eq!((spec.id, spec.role, spec.slots), (ExecutorId(8), role, 3));
+            assert_eq!((spec.memory_bytes, spec.program_memory_bytes), (4, 2));
         }
     }
 }

@@ -215,6 +215,7 @@ fn executor_status(executor: ExecutorView) -> v1::ExecutorStatus {
         memory_resident_bytes: executor.memory_resident_bytes,
         exchange_memory_bytes: executor.exchange_memory_bytes,
         exchange_disk_bytes: executor.exchange_disk_bytes,
+        program_memory_bytes: executor.program_memory_bytes,
         pid: executor.pid,
         dir: executor.dir,
     }

@@ -23,7 +23,7 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         preferences: vec![],
         splits: Vec::new(),
         row_limit: None,
-        once: false,
+        once: None,
         planned: None,
     };
     let stages = tasks.iter().enumerate().map(stage).collect();

@@ -9,10 +9,11 @@
 //! job. When another attempt of the executor ends, the light attempt takes its slot, and the place is free again.
 //!
 //! Attempts of stages that run once, which are users' programs, hold no slots: most of their time they wait for what their own statements compute in
-//! slots. There are as many places for them as there are slots.
+//! slots. There are as many places for them as there are slots, and the memory that they may hold together is no more than the executor has.
 
 use crate::event::ExecutorSpec;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
+use crate::job::Once;
 use crate::time::Instant;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +36,8 @@ pub(super) struct Executor {
     pub heard: Instant,
     /// Attempts that have not ended. False: the attempt was cancelled, and its end is awaited.
     pub running: BTreeMap<AttemptId, bool>,
-    /// Those of them that hold a place of a program, and no slot.
-    programs: BTreeSet<AttemptId>,
+    /// Those of them that hold a place of a program and no slot, each with the bytes of memory that its program may hold.
+    programs: BTreeMap<AttemptId, u64>,
     /// Stages that ran here and whose outputs were not dropped yet.
     pub stages: BTreeMap<StageId, Share>,
     /// Seed of the executor's weights in rendezvous hashing, made from the name, so that caches survive a restart.
@@ -65,6 +66,21 @@ impl Executor {
             ExecutorState::Live => self.spec.slots.saturating_sub(self.programs.len() as u32),
             ExecutorState::Draining { .. } | ExecutorState::Leaving => 0,
         }
+    }
+
+    /// Bytes of memory that no program was promised.
+    pub fn free_memory(&self) -> u64 {
+        self.spec.memory_bytes.saturating_sub(self.programs.values().sum())
+    }
+
+    /// Bytes of memory that a program may hold here.
+    fn allowed(&self, once: Once) -> u64 {
+        let most = self.spec.program_memory_bytes.min(self.spec.memory_bytes);
+        if once.memory_bytes == 0 { most } else { once.memory_bytes.min(most) }
+    }
+
+    fn has_place(&self, once: Once) -> bool {
+        self.free_places() > 0 && self.allowed(once) <= self.free_memory()
     }
 
     /// Slots on offer for new tasks.
@@ -154,10 +170,21 @@ impl Executors {
         self.full.iter().filter_map(|id| self.all.get(id))
     }
 
-    /// The live executor with most free places of programs among those that suit, if one has any.
-    pub fn most_places(&self, suits: impl Fn(&Executor) -> bool) -> Option<&Executor> {
-        let free = self.all.values().filter(|executor| executor.free_places() > 0 && suits(executor));
+    /// Whether any of the executors that suit has a free place of a program.
+    pub fn any_place(&self, suits: impl Fn(&Executor) -> bool) -> bool {
+        self.all.values().any(|executor| executor.free_places() > 0 && suits(executor))
+    }
+
+    /// The live executor with most free places of programs among those that suit and have the memory, if one has any.
+    pub fn most_places(&self, once: Once, suits: impl Fn(&Executor) -> bool) -> Option<&Executor> {
+        let free = self.all.values().filter(|executor| executor.has_place(once) && suits(executor));
         free.max_by_key(|executor| (executor.free_places(), executor.free_slots(), Reverse(executor.spec.id)))
+    }
+
+    /// The live executor with most memory that no program was promised among those that suit.
+    pub fn most_memory(&self, suits: impl Fn(&Executor) -> bool) -> Option<&Executor> {
+        let live = self.all.values().filter(|executor| executor.state == ExecutorState::Live && suits(executor));
+        live.max_by_key(|executor| (executor.free_memory(), Reverse(executor.spec.id)))
     }
 
     pub fn offer_count(&self) -> usize {
@@ -205,7 +232,7 @@ impl Executors {
             state: ExecutorState::Live,
             heard: now,
             running: BTreeMap::new(),
-            programs: BTreeSet::new(),
+            programs: BTreeMap::new(),
             stages: BTreeMap::new(),
             name_hash,
         };
@@ -244,11 +271,11 @@ impl Executors {
     }
 
     /// `once`: it takes a place of a program, and no slot.
-    pub fn launch(&mut self, id: ExecutorId, attempt: AttemptId, once: bool) {
+    pub fn launch(&mut self, id: ExecutorId, attempt: AttemptId, once: Option<Once>) {
         self.update(id, |e| {
             e.running.insert(attempt, true);
-            if once {
-                e.programs.insert(attempt);
+            if let Some(once) = once {
+                e.programs.insert(attempt, e.allowed(once));
             }
             e.stages.entry(attempt.stage()).or_default().running += 1;
         });

@@ -7,7 +7,7 @@ use super::pending::Pending;
 use super::speculation::{Copy, Times};
 use crate::event::{Fact, JobError};
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
-use crate::job::{FinishedOutput, JobSpec, MapLocation, Read, StageSpec};
+use crate::job::{FinishedOutput, JobSpec, MapLocation, Once, Read, StageSpec};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -411,11 +411,15 @@ impl Job {
 
     /// Whether tasks of the stage begin only once.
     pub fn is_once(&self, stage: u32) -> bool {
+        self.once(stage).is_some()
+    }
+
+    pub fn once(&self, stage: u32) -> Option<Once> {
         #[cfg(test)]
         if self.runs_twice {
-            return false;
+            return None;
         }
-        self.spec.stages.get(stage as usize).is_some_and(|stage| stage.once)
+        self.spec.stages.get(stage as usize)?.once
     }
 
     /// The reason why the job cannot go on under this leader: tasks of a stage that runs only once may have begun under an earlier one, and did not end.

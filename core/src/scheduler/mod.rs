@@ -57,7 +57,7 @@ use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
 use crate::job::MapLocation;
 use crate::time::Instant;
 use exclusion::Exclusions;
-use executors::Executors;
+use executors::{Executor, Executors};
 use jobs::Job;
 use leaving::Departures;
 use orders::Orders;
@@ -99,6 +99,11 @@ pub struct Scheduler {
     queued: usize,
     /// Number of jobs that have not started a task, by user; a user without any is absent.
     queued_by_user: BTreeMap<String, usize>,
+}
+
+enum ProgramPlace {
+    Start { stage: u32, partition: u32, executor: ExecutorId },
+    WaitFor(ExecutorId),
 }
 
 #[derive(Debug)]
@@ -224,25 +229,41 @@ impl Scheduler {
         }
     }
 
-    /// Starts tasks of stages that run once, which have places of their own, first come, first served.
+    /// Starts tasks of stages that run once, which have places of their own, first come, first served. Where one waits for memory, the executor that has most of
+    /// it starts no later one, so that memory which is freed adds up.
     fn start_programs(&mut self, now: Instant, output: &mut Output) {
+        let mut kept = BTreeSet::new();
         for id in self.programs.clone() {
-            if self.executors.most_places(|_| true).is_none() {
+            if !self.executors.any_place(|executor| !kept.contains(&executor.spec.id)) {
                 return;
             }
-            while let Some((stage, partition, executor)) = self.place_of_program(now, id) {
-                self.launch(now, id, stage, partition, executor, output);
+            loop {
+                match self.place_of_program(now, id, &kept) {
+                    Some(ProgramPlace::Start { stage, partition, executor }) => {
+                        self.launch(now, id, stage, partition, executor, output);
+                    }
+                    Some(ProgramPlace::WaitFor(executor)) => {
+                        kept.insert(executor);
+                        break;
+                    }
+                    None => break,
+                }
             }
         }
     }
 
-    fn place_of_program(&self, now: Instant, id: JobId) -> Option<(u32, u32, ExecutorId)> {
+    /// Finds a place for the job's next task of a stage that runs once, on an executor that is not `kept` for another job. `None`: no task waits, or no executor
+    /// suits it.
+    fn place_of_program(&self, now: Instant, id: JobId, kept: &BTreeSet<ExecutorId>) -> Option<ProgramPlace> {
         let job = self.jobs.get(&id)?;
-        let index = job.waiting_program()?;
-        let question = self.question(now, job, index);
+        let stage = job.waiting_program()?;
+        let question = self.question(now, job, stage);
         let partition = question.stage.pending.iter().next()?;
-        let executor = self.executors.most_places(|executor| question.suits(partition, executor))?;
-        Some((index, partition, executor.spec.id))
+        let suits = |executor: &Executor| !kept.contains(&executor.spec.id) && question.suits(partition, executor);
+        match self.executors.most_places(job.once(stage)?, suits) {
+            Some(executor) => Some(ProgramPlace::Start { stage, partition, executor: executor.spec.id }),
+            None => self.executors.most_memory(suits).map(|executor| ProgramPlace::WaitFor(executor.spec.id)),
+        }
     }
 
     fn question<'a>(&'a self, now: Instant, job: &'a Job, stage: u32) -> Question<'a> {
@@ -306,7 +327,13 @@ impl Scheduler {
             s.started = true;
             output.facts.push(Fact::StageStarted { stage: s.id });
         }
-        self.executors.launch(executor, attempt, job.is_once(stage));
+        let once = job.once(stage);
+        #[cfg(test)]
+        let once = match self.config.defect {
+            Some(simulation::Defect::ForgetMemory) => once.map(|_| crate::job::Once { memory_bytes: 1 }),
+            _ => once,
+        };
+        self.executors.launch(executor, attempt, once);
         self.pools.started(&job.pool, id);
         if job.runnable.is_empty() {
             self.light.remove(&id);

@@ -81,6 +81,7 @@ impl Orders {
             let Some(job) = jobs.get_mut(&stage.job) else { continue };
             let StageSpec { plan, once, .. } = job.spec.stages[stage.index as usize];
             let attempts = group.iter().map(|(_, a)| (a.task.partition, a.attempt)).collect();
+            let once = once.is_some();
             let launch = Launch { stage, plan, once, attempts, inputs: job.inputs(stage.index) };
             output.send.push((executor, Command::Launch(launch)));
         }

@@ -48,6 +48,8 @@ pub(crate) enum Defect {
     TrustFormer,
     /// A task that may begin only once begins again.
     RunTwice,
+    /// Programs are promised memory that others were promised.
+    ForgetMemory,
     /// An executor keeps an output that arrives after it was told to stop fetching, and does not report it.
     KeepUnwanted,
 }
@@ -92,6 +94,7 @@ fn every_situation_occurs() {
     situations_occur::<World>(&[
         "beside full slots",
         "program beside full slots",
+        "memory full before places",
         "cancelled attempt finished",
         "commit",
         "copy committed",
@@ -143,6 +146,7 @@ fn the_checker_notices_planted_defects() {
         (Defect::LeakSaved, "is still saved"),
         (Defect::TrustFormer, "under two leaders"),
         (Defect::RunTwice, "begins again"),
+        (Defect::ForgetMemory, "more memory"),
         (Defect::KeepUnwanted, "still holds"),
     ]);
 }

@@ -160,7 +160,7 @@ impl Scheduler {
     fn launch_copy(&mut self, now: Instant, id: StageId, partition: u32, executor: ExecutorId, output: &mut Output) {
         let Some(job) = self.jobs.get_mut(&id.job) else { return };
         let attempt = job.launch_copy(id.index, partition, executor, now);
-        self.executors.launch(executor, attempt, false);
+        self.executors.launch(executor, attempt, None);
         self.pools.started(&job.pool, id.job);
         output.facts.push(Fact::TaskSpeculated { attempt, executor });
         output.facts.push(Fact::TaskStarted { attempt, executor });

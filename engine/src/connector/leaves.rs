@@ -15,7 +15,7 @@ use datafusion::datasource::source::{DataSource, DataSourceExec};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use std::sync::Arc;
-use windlass_core::job::Preference;
+use windlass_core::job::{Once, Preference};
 
 /// An operator that reads and has no input.
 pub(crate) trait Leaf {
@@ -30,9 +30,9 @@ pub(crate) trait Leaf {
         false
     }
 
-    /// See [`super::Scan::runs_once`].
-    fn runs_once(&self) -> bool {
-        false
+    /// See [`super::Scan::once`].
+    fn once(&self) -> Option<Once> {
+        None
     }
 
     /// URLs of the object stores that it reads or writes. Their options travel with the plan.
@@ -112,8 +112,8 @@ impl Leaf for ScanExec {
         self.scan().is_read_once()
     }
 
-    fn runs_once(&self) -> bool {
-        self.scan().runs_once()
+    fn once(&self) -> Option<Once> {
+        self.scan().once()
     }
 
     fn stores(&self) -> Vec<String> {

@@ -63,6 +63,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use windlass_core::job::Once;
 
 /// A kind of table: the word after STORED AS.
 ///
@@ -251,9 +252,9 @@ pub trait Scan: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Whether reading a split does something, so that it may begin only once: the statement fails where another would read the split again.
-    fn runs_once(&self) -> bool {
-        false
+    /// Present if reading a split does something, so that it may begin only once: the statement fails where another would read the split again.
+    fn once(&self) -> Option<Once> {
+        None
     }
 
     /// A value that must live while tasks read, such as the connection that holds a snapshot. On the primary. It is kept until the job and all attempts of

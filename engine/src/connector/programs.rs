@@ -15,6 +15,7 @@ use prost::Message;
 use std::fmt;
 use std::sync::Arc;
 use windlass_core::ids::JobId;
+use windlass_core::job::Once;
 
 /// The function that runs programs.
 pub const RUN_PROGRAM: &str = "run_program";
@@ -139,8 +140,8 @@ impl Scan for ProgramScan {
         true
     }
 
-    fn runs_once(&self) -> bool {
-        true
+    fn once(&self) -> Option<Once> {
+        Some(Once { memory_bytes: self.0.memory })
     }
 
     fn describe(&self) -> String {

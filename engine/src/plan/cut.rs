@@ -32,7 +32,7 @@ use datafusion::prelude::SessionConfig;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use windlass_core::job::{Preference, Read, StageInput};
+use windlass_core::job::{Once, Preference, Read, StageInput};
 
 /// If the collected side of a join reads fewer bytes than this, every task reads it again instead of a stage of its own.
 const SMALL_BUILD_BYTES: u64 = 1024 * 1024;
@@ -264,7 +264,7 @@ impl Cutter {
         self.guards.extend(guards_of(&plan)?);
         let display = displayable(plan.as_ref()).indent(false).to_string();
         let (preferences, splits) = (preferences(&plan, tasks), splits(&plan, tasks));
-        let once = plan.exists(|node| Ok(leaf(node).is_some_and(|leaf| leaf.runs_once())))?;
+        let once = once(&plan)?;
         self.stages.push(PlannedStage {
             hash: content_hash(&bytes),
             bytes: bytes.into(),
@@ -391,6 +391,17 @@ fn reads_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 /// The preferred places of a stage's tasks, from the first leaf that has a partition for each task.
 fn preferences(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Preference> {
     of_leaves(plan, tasks, |leaf| leaf.preferences())
+}
+
+/// The needs of a task if it may begin only once: those of the largest of its programs. Others of the same task wait for memory on their executor.
+fn once(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Once>> {
+    let mut needs: Vec<Once> = vec![];
+    plan.apply(|node| {
+        needs.extend(leaf(node).and_then(|leaf| leaf.once()));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    // 0 is as many bytes as an executor allows, which is most.
+    Ok(needs.into_iter().max_by_key(|once| once.memory_bytes.wrapping_sub(1)))
 }
 
 /// The parts of the cluster's own files that the tasks read.

@@ -5,27 +5,37 @@
 //!    │ ended, limit met, cancelled, this process dies: the supervisor ends all of them, then the folder goes
 //! ```
 //!
+//! The memory that programs hold is reserved in the executor's pool, so that operators spill sooner. All programs together are never allowed more than the executor
+//! has: the scheduler counts what it places, and a program waits here for one that has not ended, as after a change of the primary, or of the same task.
+//!
 //! Running programs is running anybody's code: see [`crate::ExecutorConfig::programs`].
 
+mod groups;
 mod order;
 mod output;
+mod processes;
 pub mod supervisor;
 
 use crate::config::ExecutorConfig;
+use crate::memory::GroupPool;
 use async_trait::async_trait;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use futures::TryStreamExt;
+use groups::{Group, Groups};
 use object_store::{ObjectStore, ObjectStoreExt};
-use order::{Order, Verdict};
+use order::{Order, Said, Verdict};
 use output::{Folder, Output, last};
+use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use windlass_connectors::after_work::AfterWork;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::JobId;
@@ -55,6 +65,12 @@ pub(crate) struct Host {
     /// Maximum bytes of memory, and of files, of one program.
     pub memory: u64,
     pub disk: u64,
+    /// Where the memory that programs hold is reserved.
+    pool: Arc<GroupPool>,
+    /// Memory that no program may hold yet, in MiB.
+    free: Arc<Semaphore>,
+    /// Where their control groups are made; `None` where they have none. Looked for when the first program begins, as processes may have to move.
+    groups: Arc<OnceLock<Option<Groups>>>,
     /// Where programs reach the cluster; absent in a process that nobody reaches.
     pub url: Option<String>,
     /// Supervisors that end their programs, and folders that go.
@@ -62,18 +78,26 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Removes the folders that an earlier process has left.
-    pub fn of(config: &ExecutorConfig) -> Self {
+    /// Removes the folders and control groups that an earlier process has left.
+    pub fn of(config: &ExecutorConfig, pool: Arc<GroupPool>) -> Self {
         let host = Host {
             allowed: config.allows_programs(),
             binary: binary(),
             python: config.python.clone(),
             folder: std::path::absolute(config.dir.join("programs")).unwrap_or_else(|_| config.dir.join("programs")),
-            memory: config.program_memory_bytes.unwrap_or(config.memory_bytes / u64::from(config.slots.max(1))),
+            memory: config.program_memory(),
             disk: config.program_disk_bytes,
+            pool,
+            free: Arc::new(Semaphore::new(mebibytes(config.memory_bytes) as usize)),
+            groups: Arc::default(),
             url: Some(config.primaries.join(",")).filter(|url| !url.is_empty()),
             leaving: AfterWork::default(),
         };
+        for left in std::fs::read_dir(&host.folder).into_iter().flatten().flatten() {
+            if let Err(error) = Groups::remove_left(&left.file_name()) {
+                tracing::warn!(folder = %left.path().display(), %error, "the control group of an earlier program stays");
+            }
+        }
         match std::fs::remove_dir_all(&host.folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(folder = %host.folder.display(), %error, "files of earlier programs stay");
@@ -81,6 +105,11 @@ impl Host {
             _ => {}
         }
         host
+    }
+
+    /// Bytes of memory that programs hold.
+    pub fn held(&self) -> u64 {
+        self.pool.used() as u64
     }
 
     /// Waits until programs that were let go have ended, and their folders are gone.
@@ -96,16 +125,28 @@ struct Supervised<'a> {
     child: Option<Child>,
     alive: Option<ChildStdin>,
     folder: PathBuf,
+    group: Option<Group>,
+    /// Memory that the program holds, and that it may hold.
+    held: MemoryReservation,
+    allowed: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Supervised<'_> {
     fn drop(&mut self) {
         drop(self.alive.take());
         let (child, folder) = (self.child.take(), std::mem::take(&mut self.folder));
+        let (group, held, allowed) = (self.group.take(), self.held.take(), self.allowed.take());
         self.host.leaving.begin(async move {
             if let Some(mut child) = child {
                 let _ = child.wait().await;
             }
+            if let Some(group) = group {
+                let name = group.folder().display().to_string();
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || group.remove()).await {
+                    tracing::warn!(group = name, %error, "the control group of a program stays");
+                }
+            }
+            drop((held, allowed));
             if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
                 tracing::warn!(folder = %folder.display(), %error, "the folder of a program stays");
             }
@@ -119,10 +160,17 @@ impl Programs for Host {
         if let Err(why) = &self.allowed {
             return exec_err!("{}: {why}", program.file);
         }
-        let folder = self.folder.join(uuid::Uuid::new_v4().to_string());
+        let memory = if program.memory == 0 { self.memory } else { program.memory.min(self.memory) };
+        let allowed = self.free.clone().acquire_many_owned(mebibytes(memory)).await;
+        let allowed = Some(allowed.map_err(|error| exec_datafusion_err!("{}: {error}", program.file))?);
+        let pool: Arc<dyn MemoryPool> = self.pool.clone();
+        let held = MemoryConsumer::new(format!("program {}", program.file)).register(&pool);
+        let id = uuid::Uuid::new_v4().to_string();
+        let folder = self.folder.join(&id);
         let local = |source: std::io::Error| exec_datafusion_err!("the folder of a program: {source}");
         tokio::fs::create_dir_all(&folder).await.map_err(local)?;
-        let mut supervised = Supervised { host: self, child: None, alive: None, folder: folder.clone() };
+        let mut supervised =
+            Supervised { host: self, child: None, alive: None, folder: folder.clone(), group: None, held, allowed };
         let file = match program.file.as_str() {
             PYTHON_SESSION => {
                 let file = folder.join(KERNEL_FILE);
@@ -139,9 +187,10 @@ impl Programs for Host {
         }
         let mut args = vec![file.display().to_string()];
         args.extend(program.args.iter().cloned());
-        let memory = if program.memory == 0 { self.memory } else { program.memory.min(self.memory) };
+        supervised.group = self.group_of(id, memory).await;
+        let group = supervised.group.as_ref().map(|group| group.folder().to_path_buf());
         let env = self.environment(&folder, job);
-        let order = Order { program: self.python.clone(), args, dir: folder, env, memory, disk: self.disk };
+        let order = Order { program: self.python.clone(), args, dir: folder, env, group, memory, disk: self.disk };
         let begun = Instant::now();
         let (verdict, output) = self.supervise(&mut supervised, &order, output_of(&program, &context)?).await?;
         let ended = output.end();
@@ -155,8 +204,8 @@ impl Programs for Host {
             Verdict::Exited(code) => exec_err!("the program {file} ended with exit code {code}{}", shown()),
             Verdict::Signalled(signal) => exec_err!("the program {file} was ended by signal {signal}{}", shown()),
             Verdict::NotStarted(why) => exec_err!("the program {file} did not start: {why}"),
-            Verdict::Memory(held) => exec_err!(
-                "the program {file} was stopped: it held {held} bytes of memory, and {memory} are allowed (SET windlass.program_memory_bytes, and the \
+            Verdict::Memory => exec_err!(
+                "the program {file} was stopped: it wanted more than the {memory} bytes of memory that it may hold (SET windlass.program_memory_bytes, and the \
                  executor's program_memory){}",
                 shown()
             ),
@@ -171,6 +220,29 @@ impl Programs for Host {
 }
 
 impl Host {
+    /// Makes the control group of a program, where there can be one.
+    async fn group_of(&self, id: String, memory: u64) -> Option<Group> {
+        let groups = self.groups.clone();
+        let make = move || {
+            let groups = groups.get_or_init(|| match Groups::prepare() {
+                Ok(groups) => {
+                    tracing::info!(?groups, "control groups limit programs");
+                    Some(groups)
+                }
+                Err(why) => {
+                    tracing::info!(
+                        why,
+                        "no control groups limit programs: their memory is looked at from time to time"
+                    );
+                    None
+                }
+            });
+            let made = groups.as_ref()?.make(&id, memory);
+            made.inspect_err(|error| tracing::warn!(%error, "a program gets no control group")).ok()
+        };
+        tokio::task::spawn_blocking(make).await.ok().flatten()
+    }
+
     /// Nothing of this process's own environment, in which there may be secrets, except where programs are found.
     fn environment(&self, folder: &Path, job: JobId) -> BTreeMap<String, String> {
         let folder = folder.display().to_string();
@@ -200,9 +272,9 @@ impl Host {
         command.arg(SUPERVISOR).env_clear().process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| not_supervised(&self.binary.display().to_string(), &error))?;
-        let (input, printed, verdict) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (input, printed, said) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         supervised.child = Some(child);
-        let (Some(mut input), Some(mut printed), Some(mut verdict)) = (input, printed, verdict) else {
+        let (Some(mut input), Some(mut printed), Some(said)) = (input, printed, said) else {
             return Err(not_supervised("its pipes", &"there are none"));
         };
         let mut line = serde_json::to_string(order).map_err(|error| not_supervised("its order", &error))?;
@@ -210,13 +282,29 @@ impl Host {
         input.write_all(line.as_bytes()).await.map_err(|error| not_supervised("its order", &error))?;
         supervised.alive = Some(input);
         let mut piece = vec![0; 64 << 10];
-        loop {
+        let mut said = BufReader::new(said).lines();
+        let (mut prints, mut says, mut last_words) = (true, true, None);
+        while prints || says {
             let due = output.due();
             tokio::select! {
-                read = printed.read(&mut piece) => match read.map_err(|error| not_supervised("its output", &error))? {
-                    0 => break,
-                    bytes => output.add(&piece[..bytes]).await,
-                },
+                read = printed.read(&mut piece), if prints => {
+                    match read.map_err(|error| not_supervised("its output", &error))? {
+                        0 => prints = false,
+                        bytes => output.add(&piece[..bytes]).await,
+                    }
+                }
+                line = said.next_line(), if says => {
+                    match line.map_err(|error| not_supervised("its end", &error))? {
+                        None if matches!(last_words, Some(Ok(_))) => says = false,
+                        // It was killed. Its program may go on, and hold the pipe for what it prints.
+                        None => break,
+                        Some(line) => match serde_json::from_str(&line) {
+                            Ok(Said::Holds(bytes)) => supervised.held.resize(usize::try_from(bytes).unwrap_or(usize::MAX)),
+                            Ok(Said::Ended(verdict)) => last_words = Some(Ok(verdict)),
+                            Err(_) => last_words = Some(Err(line)),
+                        },
+                    }
+                }
                 () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     output.write().await;
                 }
@@ -230,12 +318,21 @@ impl Host {
             }
         }
         output.write().await;
-        let mut said = String::new();
-        verdict.read_to_string(&mut said).await.map_err(|error| not_supervised("its end", &error))?;
-        let verdict = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
-        let verdict = verdict.ok_or_else(|| not_supervised("its end", &format_args!("it said {said:?}")))?;
-        Ok((verdict, output))
+        if let Some(Ok(verdict)) = last_words {
+            return Ok((verdict, output));
+        }
+        // Processes that have left its group end with their control group, if they have one.
+        if let Some(pid) = supervised.child.as_ref().and_then(Child::id).and_then(|id| Pid::from_raw(id as i32)) {
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
+        let said = last_words.and_then(Result::err).unwrap_or_else(|| "nothing: it was killed".to_string());
+        Err(not_supervised("its end", &format_args!("it said {said}")))
     }
+}
+
+/// Whole MiB, so that the parts of a whole are no more than it.
+fn mebibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
 }
 
 /// This project's binary: this process's own, or the one beside it, where another program embeds Windlass.

@@ -13,13 +13,24 @@ pub(crate) struct Order {
     pub dir: PathBuf,
     /// The whole environment.
     pub env: BTreeMap<String, String>,
-    /// Maximum resident bytes of all processes together.
+    /// Folder of its control group, which limits its memory.
+    pub group: Option<PathBuf>,
+    /// Maximum bytes of memory of all processes together.
     pub memory: u64,
     /// Maximum bytes in the working folder.
     pub disk: u64,
 }
 
-/// The supervisor's last line, on its standard error.
+/// A line of the supervisor, on its standard error.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Said {
+    /// The program holds this many bytes of memory.
+    Holds(u64),
+    /// Its end, in the last line.
+    Ended(Verdict),
+}
+
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
@@ -29,8 +40,8 @@ pub(crate) enum Verdict {
     Signalled(i32),
     /// It could not be started, for this reason.
     NotStarted(String),
-    /// It held this many bytes of memory and was stopped.
-    Memory(u64),
+    /// It wanted more memory than it may hold, and was stopped.
+    Memory,
     /// It had written this many bytes and was stopped.
     Disk(u64),
     /// It was stopped because its executor is gone, or does not want it any more.

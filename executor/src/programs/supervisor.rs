@@ -3,17 +3,20 @@
 //! ```text
 //!   executor ──order, on standard input──> supervisor ──starts──> program ──> its children
 //!      ^ <── what the program prints ─────────┼──────── the same pipe ────────────┘
-//!      └──── verdict, on standard error ──────┘
+//!      └ memory held, verdict: standard error ┘
 //! ```
 //!
 //! Processes whose parents have ended become children of the supervisor (Linux: `PR_SET_CHILD_SUBREAPER`), also those in sessions of their own. So all of them
 //! are found, and ended, when the program ends, exceeds a limit, or is not wanted any more: the executor holds the other end of the standard input, which
 //! closes when it lets go of the program, and when it dies.
+//!
+//! The kernel limits the memory of a program that has a control group ([`super::groups`]). Without one, the supervisor looks at the memory of all processes
+//! from time to time, and each process has a limit that keeps what it takes between two looks within bounds.
 
-use super::order::{Order, Verdict};
-use crate::memory::resident_bytes_of;
+use super::groups::Group;
+use super::order::{Order, Said, Verdict};
+use super::processes::{self, descendants, signal_all};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsFd;
@@ -29,6 +32,16 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Wait between rounds of SIGKILL: a process that was born meanwhile is met in the next one.
 const ROUND: Duration = Duration::from_millis(20);
 
+/// Bytes that a process may have mapped for writing beside twice the memory of its program, if the program has no control group, and more bytes for each core.
+/// Not all that is mapped is held: allocators map regions of up to 1 GiB, a list that grows is copied, and stacks of threads have 8 MiB each. Libraries for
+/// numbers start several threads for each core.
+const MAPPED: u64 = 2 << 30;
+const MAPPED_BY_CORE: u64 = 4 * (8 << 20);
+/// The kernel ends processes with this number first when the machine is out of memory.
+const FIRST_TO_GO: &str = "1000";
+/// Minimum change of the memory held that is told.
+const TOLD: u64 = 1 << 20;
+
 enum Heard {
     Ended(Pid, WaitStatus),
     Unwanted,
@@ -37,9 +50,13 @@ enum Heard {
 /// Reads an order from standard input and carries it out.
 pub fn run() -> ExitCode {
     let verdict = supervise().unwrap_or_else(|error| Verdict::NotStarted(error.to_string()));
-    // Nobody is left to tell if this fails.
-    let _ = serde_json::to_string(&verdict).map(|line| writeln!(io::stderr(), "{line}"));
+    say(&Said::Ended(verdict));
     ExitCode::SUCCESS
+}
+
+fn say(said: &Said) {
+    // Nobody is left to tell if this fails.
+    let _ = serde_json::to_string(said).map(|line| writeln!(io::stderr(), "{line}"));
 }
 
 fn supervise() -> io::Result<Verdict> {
@@ -50,31 +67,71 @@ fn supervise() -> io::Result<Verdict> {
     let order: Order = serde_json::from_str(&line)?;
     let me = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(me))?;
-    let bound = |resource, most| {
+    let bound = |resource, most: u64| {
+        let most = rustix::process::getrlimit(resource).maximum.map_or(most, |given| given.min(most));
         rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
             .map_err(io::Error::from)
     };
     bound(Resource::Core, 0)?;
     // What is seen later than this would have filled the disk.
     bound(Resource::Fsize, order.disk.saturating_mul(2))?;
-    let Order { program, args, dir, env, memory, disk } = order;
+    let Order { program, args, dir, env, group, memory, disk } = order;
+    let group = group.map(Group::at);
+    if group.is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        bound(Resource::Data, memory.saturating_mul(2).saturating_add(MAPPED + cores * MAPPED_BY_CORE))?;
+    }
     let printed = io::stdout().as_fd().try_clone_to_owned()?;
     let mut command = Command::new(&program);
     command.args(args).current_dir(&dir).env_clear().envs(env).stdin(Stdio::null()).stderr(Stdio::from(printed));
-    let child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return Ok(Verdict::NotStarted(format!("{program} cannot be started: {error}"))),
+    let started = match &group {
+        Some(group) => group.within(|| command.spawn()),
+        None => Ok(command.spawn()),
+    };
+    let heard = listen();
+    let child = match started {
+        Ok(Ok(child)) => child,
+        Ok(Err(error)) => return Ok(Verdict::NotStarted(format!("{program} cannot be started: {error}"))),
+        Err(error) => {
+            end_all(&heard, None, Duration::ZERO);
+            return Ok(Verdict::NotStarted(format!("its control group cannot be used: {error}")));
+        }
     };
     let main = Pid::from_child(&child);
-    let heard = listen();
-    let verdict = watch(main, &heard, &dir, memory, disk);
+    let _ = fs::write(format!("/proc/{}/oom_score_adj", main.as_raw_nonzero()), FIRST_TO_GO);
+    let limits = Limits { group: group.as_ref(), memory, dir: &dir, disk };
+    let verdict = watch(main, &heard, &limits);
     let patience = match verdict {
         // It had its time, or must not have any.
         Verdict::Unwanted => GRACE,
         _ => Duration::ZERO,
     };
-    end_all(&heard, patience);
+    end_all(&heard, group.as_ref(), patience);
+    if let Some(group) = group {
+        // Its executor, or the next one, tries again.
+        let _ = group.remove();
+    }
     Ok(verdict)
+}
+
+struct Limits<'a> {
+    group: Option<&'a Group>,
+    memory: u64,
+    dir: &'a Path,
+    disk: u64,
+}
+
+impl Limits<'_> {
+    /// Returns the bytes of memory that are held, and whether the limit is met.
+    fn memory(&self) -> (u64, bool) {
+        match self.group {
+            Some(group) => (group.held(), group.met_limit()),
+            None => {
+                let held = processes::held(self.memory);
+                (held, held > self.memory)
+            }
+        }
+    }
 }
 
 /// Tells when processes end, and when the standard input does.
@@ -99,12 +156,15 @@ fn listen() -> Receiver<Heard> {
 }
 
 /// Waits until the program has ended, or has to.
-fn watch(main: Pid, heard: &Receiver<Heard>, dir: &Path, memory: u64, disk: u64) -> Verdict {
+fn watch(main: Pid, heard: &Receiver<Heard>, limits: &Limits) -> Verdict {
     let mut next_walk = Instant::now() + LOOK;
+    let mut told = 0;
     loop {
         match heard.recv_timeout(LOOK) {
             Ok(Heard::Ended(pid, status)) if pid == main => {
                 return match (status.exit_status(), status.terminating_signal()) {
+                    (Some(0), _) => Verdict::Exited(0),
+                    _ if limits.group.is_some_and(Group::met_limit) => Verdict::Memory,
                     (Some(code), _) => Verdict::Exited(code),
                     (None, signal) => Verdict::Signalled(signal.unwrap_or_default()),
                 };
@@ -112,14 +172,18 @@ fn watch(main: Pid, heard: &Receiver<Heard>, dir: &Path, memory: u64, disk: u64)
             Ok(Heard::Unwanted) | Err(RecvTimeoutError::Disconnected) => return Verdict::Unwanted,
             Ok(Heard::Ended(..)) | Err(RecvTimeoutError::Timeout) => {}
         }
-        let held = descendants().iter().map(resident_bytes_of).sum();
-        if held > memory {
-            return Verdict::Memory(held);
+        let (held, is_limit_met) = limits.memory();
+        if is_limit_met {
+            return Verdict::Memory;
+        }
+        if held.abs_diff(told) >= TOLD {
+            say(&Said::Holds(held));
+            told = held;
         }
         let begun = Instant::now();
         if begun >= next_walk {
-            let written = bytes_in(dir);
-            if written > disk {
+            let written = bytes_in(limits.dir);
+            if written > limits.disk {
                 return Verdict::Disk(written);
             }
             next_walk = begun + LOOK.max(begun.elapsed() * 10);
@@ -128,7 +192,7 @@ fn watch(main: Pid, heard: &Receiver<Heard>, dir: &Path, memory: u64, disk: u64)
 }
 
 /// Ends all processes, and returns when none is left.
-fn end_all(heard: &Receiver<Heard>, patience: Duration) {
+fn end_all(heard: &Receiver<Heard>, group: Option<&Group>, patience: Duration) {
     let until = Instant::now() + patience;
     if !patience.is_zero() {
         signal_all(Signal::TERM);
@@ -137,46 +201,12 @@ fn end_all(heard: &Receiver<Heard>, patience: Duration) {
         }
     }
     while !descendants().is_empty() {
+        group.into_iter().for_each(Group::kill);
         // A process that is stopped does not fork meanwhile.
         signal_all(Signal::STOP);
         signal_all(Signal::KILL);
         let _ = heard.recv_timeout(ROUND);
     }
-}
-
-fn signal_all(signal: Signal) {
-    for pid in descendants() {
-        // It may have ended in the meantime.
-        let _ = Pid::from_raw(pid).map(|pid| rustix::process::kill_process(pid, signal));
-    }
-}
-
-/// The processes below this one that have not ended.
-fn descendants() -> BTreeSet<i32> {
-    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        // The name before it may have any letters.
-        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
-        let mut fields = rest.split_whitespace();
-        let (state, parent) = (fields.next(), fields.next().and_then(|parent| parent.parse().ok()));
-        if let (Some(state), Some(parent)) = (state, parent)
-            && state != "Z"
-        {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let mut found = BTreeSet::new();
-    let mut open = vec![rustix::process::getpid().as_raw_nonzero().get()];
-    while let Some(parent) = open.pop() {
-        for child in children.remove(&parent).unwrap_or_default() {
-            if found.insert(child) {
-                open.push(child);
-            }
-        }
-    }
-    found
 }
 
 /// Bytes of the files in a folder.

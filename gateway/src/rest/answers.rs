@@ -105,6 +105,8 @@ struct Executor {
     exchange_memory_bytes: u64,
     /// Map outputs in files.
     exchange_disk_bytes: u64,
+    /// Memory that programs hold. It is reserved in the pool.
+    program_memory_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
@@ -203,6 +205,7 @@ impl From<ExecutorView> for Executor {
             memory_resident_bytes: executor.memory_resident_bytes,
             exchange_memory_bytes: executor.exchange_memory_bytes,
             exchange_disk_bytes: executor.exchange_disk_bytes,
+            program_memory_bytes: executor.program_memory_bytes,
         }
     }
 }

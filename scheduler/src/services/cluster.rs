@@ -92,6 +92,8 @@ pub struct ExecutorView {
     /// Bytes of map outputs in memory. `exchange_disk_bytes` counts those in files.
     pub exchange_memory_bytes: u64,
     pub exchange_disk_bytes: u64,
+    /// Bytes of memory that programs hold; `memory_used_bytes` includes them.
+    pub program_memory_bytes: u64,
     /// Bytes of replicas of files. `block_free_bytes` counts the room for more on its disks.
     pub block_bytes: u64,
     pub block_free_bytes: u64,
@@ -204,6 +206,7 @@ fn view(entry: ExecutorEntry) -> ExecutorView {
         memory_resident_bytes: heartbeat.memory_resident_bytes,
         exchange_memory_bytes: heartbeat.exchange_memory_bytes,
         exchange_disk_bytes: heartbeat.exchange_disk_bytes,
+        program_memory_bytes: heartbeat.program_memory_bytes,
         block_bytes: heartbeat.block_bytes,
         block_free_bytes: heartbeat.block_free_bytes,
         file_local_bytes: heartbeat.file_local_bytes,

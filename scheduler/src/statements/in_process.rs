@@ -68,7 +68,7 @@ impl Runner for InProcess {
             preferences: vec![],
             splits: Vec::new(),
             row_limit: None,
-            once: false,
+            once: None,
             planned: None,
         };
         let schema = physical.schema();

@@ -248,7 +248,7 @@ fn a_process_that_ends_says_why_once() {
     let tried = Pythonic::with("program_memory = \"200MiB\"\nprogram_disk = \"20MiB\"");
     let session = tried.open();
     let held = session.error("held = [bytearray(1 << 20) for _ in range(1000)]");
-    assert!(held.0 == "PythonEnded" && held.1.contains("209715200 are allowed"), "{held:?}");
+    assert!(held.0 == "PythonEnded" && held.1.contains("209715200 bytes of memory"), "{held:?}");
     assert!(held.1.contains("how far that came is not known"), "{held:?}");
     assert_eq!(session.text("1 + 1"), "2");
     let full = "import time\nopen('f', 'wb').write(b'x' * (30 << 20))\ntime.sleep(100)";
@@ -265,7 +265,7 @@ fn a_process_that_ends_says_why_once() {
     assert_eq!(session.text("import os\nif os.fork() == 0: 1 / 0\nelse: os.wait()[1]\n2"), "2");
     // A memory of its own.
     let small = tried.open_with(&json!({ "kind": "pyspark", "driverMemory": "100m" }));
-    assert!(small.error("held = [bytearray(1 << 20) for _ in range(1000)]").1.contains("104857600 are allowed"));
+    assert!(small.error("held = [bytearray(1 << 20) for _ in range(1000)]").1.contains("104857600 bytes of memory"));
     // Its executor dies.
     let folder = session.text("os.getcwd()");
     let statement = session.post("import time\ntime.sleep(1000)");

@@ -463,8 +463,10 @@ fn describe(url: &str, status: &ClusterStatus) -> String {
         text.push_str("no executors: start one with 'windlass executor --primary URL' or 'windlass cluster add'\n");
         return text;
     }
-    let mut rows =
-        vec![["executor", "name", "role", "state", "tasks", "memory", "exchange", "address", "pid"].map(str::to_owned)];
+    let mut rows = vec![
+        ["executor", "name", "role", "state", "tasks", "memory", "exchange", "programs", "address", "pid"]
+            .map(str::to_owned),
+    ];
     for executor in &status.executors {
         rows.push([
             executor.id.clone(),
@@ -474,10 +476,11 @@ fn describe(url: &str, status: &ClusterStatus) -> String {
             format!("{}/{}", executor.running_tasks, executor.slots),
             format!("{} of {}", ByteSize::human(executor.memory_used_bytes), ByteSize::human(executor.memory_bytes)),
             ByteSize::human(executor.exchange_memory_bytes + executor.exchange_disk_bytes),
+            ByteSize::human(executor.program_memory_bytes),
             executor.address.clone(),
             executor.pid.to_string(),
         ]);
     }
-    text.push_str(&aligned(&rows, &[false, false, false, false, true, true, true, false, true]));
+    text.push_str(&aligned(&rows, &[false, false, false, false, true, true, true, true, false, true]));
     text
 }

@@ -3,7 +3,7 @@
 use crate::event::{Command, Event, Fact, JobError, Launch, Outcome, Output, Persist, Reply};
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId, TaskId};
-use crate::job::{JobSpec, MapLocation};
+use crate::job::{JobSpec, MapLocation, Once};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub(super) struct Checker {
 
 struct Member {
     slots: usize,
+    /// Bytes of memory, and bytes of one program.
+    memory: [u64; 2],
     /// Attempts that were launched and whose end was not reported.
     holding: BTreeSet<AttemptId>,
     draining_since: Option<Instant>,
@@ -65,6 +67,16 @@ struct Committed {
     attempt: u32,
     executor: ExecutorId,
     rows: u64,
+}
+
+impl Member {
+    /// Bytes that a program may hold.
+    fn part(&self, once: Once) -> u64 {
+        match once.memory_bytes {
+            0 => self.memory[1],
+            declared => declared.min(self.memory[1]),
+        }
+    }
 }
 
 type Verdict = Result<(), String>;
@@ -137,7 +149,12 @@ impl Checker {
     fn event(&mut self, now: Instant, event: &Event) {
         match event {
             Event::ExecutorJoined(spec) => {
-                let member = Member { slots: spec.slots as usize, holding: BTreeSet::new(), draining_since: None };
+                let member = Member {
+                    slots: spec.slots as usize,
+                    memory: [spec.memory_bytes, spec.program_memory_bytes],
+                    holding: BTreeSet::new(),
+                    draining_since: None,
+                };
                 self.members.entry(spec.id).or_insert(member);
             }
             Event::ExecutorDraining { executor } => {
@@ -369,12 +386,20 @@ impl Checker {
             let old = self.attempts.insert(attempt, (executor, Life::Live));
             check(old.is_none(), || format!("{attempt} was launched twice"))?;
             let member = self.members.get_mut(&executor).ok_or("no member")?;
-            let is_program = |of: &&AttemptId| self.jobs[&of.job()].spec.stages[of.stage().index as usize].once;
-            let programs = member.holding.iter().filter(is_program).count();
-            if spec.once {
+            let once = |of: &AttemptId| self.jobs[&of.job()].spec.stages[of.stage().index as usize].once;
+            let of_programs: Vec<u64> = member.holding.iter().filter_map(once).map(|once| member.part(once)).collect();
+            let programs = of_programs.len();
+            if let Some(once) = spec.once {
                 check(programs < member.slots, || {
                     format!("{attempt} on {executor}, which has no place for a program")
                 })?;
+                let promised = of_programs.iter().sum::<u64>() + member.part(once);
+                check(promised <= member.memory[0], || {
+                    format!("{attempt} on {executor}, whose programs may then hold more memory than it has")
+                })?;
+                if programs + 1 < member.slots && promised + member.part(Once::default()) > member.memory[0] {
+                    *self.seen.entry("memory full before places").or_default() += 1;
+                }
                 if member.holding.len() - programs >= member.slots {
                     *self.seen.entry("program beside full slots").or_default() += 1;
                 }

@@ -6,8 +6,8 @@ use crate::event::{Command, Event, ExecutorSpec, Launch, Outcome, Output, Persis
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId, TaskId};
 use crate::job::{
-    Earlier, FinishedOutput, FinishedStage, JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers,
-    Terms,
+    Earlier, FinishedOutput, FinishedStage, JobSpec, MapLocation, Once, Preference, Read, StageInput, StageSpec,
+    Takeovers, Terms,
 };
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::time::Instant;
@@ -463,6 +463,8 @@ impl World {
     fn join_as(&mut self, id: ExecutorId, name: String, slots: u32, kept: Vec<StageId>) -> Progress {
         let host = format!("host{}", self.random.below(3));
         let rack = "rack".to_string();
+        let memory_bytes = 10 * u64::from(slots);
+        let program_memory_bytes = 1 + self.random.below(memory_bytes);
         self.step(Event::ExecutorJoined(ExecutorSpec {
             id,
             name,
@@ -470,7 +472,8 @@ impl World {
             rack,
             role: Role::Task,
             slots,
-            memory_bytes: 1,
+            memory_bytes,
+            program_memory_bytes,
             kept,
         }))
     }
@@ -587,7 +590,7 @@ impl World {
                         return Err(format!("{attempt} runs a second time"));
                     }
                     let spec = self.specs.get(&stage.job).map(|spec| &spec.stages[stage.index as usize]);
-                    if spec.is_some_and(|stage| stage.once) && !self.begun_once.insert(attempt.task) {
+                    if spec.is_some_and(|stage| stage.once.is_some()) && !self.begun_once.insert(attempt.task) {
                         return Err(format!("{} may begin only once, and begins again", attempt.task));
                     }
                 }
@@ -825,7 +828,10 @@ impl World {
                 inputs,
                 preferences: (0..wishes).map(|_| preference(&mut self.random)).collect(),
                 row_limit: if self.random.one_in(4) { Some(self.random.below(20)) } else { None },
-                once: self.random.one_in(10),
+                once: self
+                    .random
+                    .one_in(10)
+                    .then(|| Once { memory_bytes: self.random.below(3) * self.random.below(20) }),
             });
         }
         let terms = Terms {
