@@ -105,6 +105,17 @@ fn batches_run_programs() {
         assert!(log.contains(words), "{words} is missing in {log}");
     }
 
+    // What is in archives can be imported.
+    let module = tried.file("packed.py", "WORDS = 'out of a zip'\n");
+    let archive = tried.cluster.dir.path().join("packed.zip").display().to_string();
+    let mut zip = std::process::Command::new("python3");
+    zip.args(["-m", "zipfile", "-c", &archive, &module]);
+    succeed(zip);
+    let importing = tried.file("importing.py", "import packed\nprint(packed.WORDS)\n");
+    let batch = tried.batch(&json!({ "file": importing, "pyFiles": [archive] }));
+    tried.server.until_state(&format!("{batch}/state"), "success");
+    assert!(tried.server.log(&batch).join("\n").contains("out of a zip"));
+
     let failing = tried.file("failing.py", "print('before')\nraise ValueError('no such thing')\n");
     let batch = tried.batch(&json!({ "file": failing }));
     tried.server.until_state(&format!("{batch}/state"), "dead");
@@ -124,6 +135,8 @@ fn batches_run_programs() {
     succeed(windlass(&["jobs", "wait", job.trim(), "--url", url]));
     let printed = succeed(windlass(&["fs", "cat", "/system/programs/*/output/*", "--url", url]));
     assert!(printed.contains("['-x', '2']"), "{printed}");
+    let log = succeed(windlass(&["jobs", "logs", job.trim(), "--url", url]));
+    assert!(log.contains("finished\n['-x', '2']"), "{log}");
     tried.until_gone(&[]);
 }
 
@@ -157,8 +170,7 @@ fn a_program_is_ended_with_all_of_its_processes() {
     let (left, own) = (tried.server.number(&batch, "daemon "), tried.server.number(&batch, "program "));
     let folder = std::fs::read_link(format!("/proc/{own}/cwd")).expect("it has a folder").display().to_string();
     tried.cluster.kill_executor(usize::from(folder.contains("executor-2")));
-    crate::cluster::wait_until_gone(left);
-    crate::cluster::wait_until_gone(own);
+    tried.until_gone(&[left, own]);
     tried.server.until_state(&format!("{batch}/state"), "dead");
     let log = tried.server.log(&batch).join("\n");
     assert!(log.contains("runs at most once"), "{log}");

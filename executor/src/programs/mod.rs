@@ -48,6 +48,8 @@ pub const SUPERVISOR: &str = "supervise-program";
 const KERNEL: &str = include_str!("kernel.py");
 /// Its file in the folder. It hides no module: a name with a hyphen cannot be imported.
 const KERNEL_FILE: &str = "windlass-session.py";
+/// The file of what the running statement of a session has printed: see `kernel.py`.
+const PRINTED: &str = ".windlass-printed";
 /// Maximum bytes that a program prints.
 const OUTPUT: u64 = 64 << 20;
 /// Letters of its output that an error shows.
@@ -147,7 +149,9 @@ impl Drop for Supervised<'_> {
                 }
             }
             drop((held, allowed));
-            if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
+            if let Err(error) = tokio::fs::remove_dir_all(&folder).await
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
                 tracing::warn!(folder = %folder.display(), %error, "the folder of a program stays");
             }
         });
@@ -179,8 +183,12 @@ impl Programs for Host {
             }
             file => fetched(file, &folder, &context).await?,
         };
+        let mut archives = Vec::new();
         for more in &program.files {
-            fetched(more, &folder, &context).await?;
+            let path = fetched(more, &folder, &context).await?;
+            if path.extension().is_some_and(|ending| ending == "zip" || ending == "egg") {
+                archives.push(path.display().to_string());
+            }
         }
         if file.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("py")) {
             return exec_err!("{}: this version runs programs of Python alone, whose names end in .py", program.file);
@@ -189,11 +197,21 @@ impl Programs for Host {
         args.extend(program.args.iter().cloned());
         supervised.group = self.group_of(id, memory).await;
         let group = supervised.group.as_ref().map(|group| group.folder().to_path_buf());
-        let env = self.environment(&folder, job);
-        let order = Order { program: self.python.clone(), args, dir: folder, env, group, memory, disk: self.disk };
+        let mut env = self.environment(&folder, job);
+        if !archives.is_empty() {
+            // Python finds what is in them.
+            env.insert("PYTHONPATH".to_string(), archives.join(":"));
+        }
+        let dir = folder.clone();
+        let order = Order { program: self.python.clone(), args, dir, env, group, memory, disk: self.disk };
         let begun = Instant::now();
         let (verdict, output) = self.supervise(&mut supervised, &order, output_of(&program, &context)?).await?;
-        let ended = output.end();
+        let mut ended = output.end();
+        if program.file == PYTHON_SESSION {
+            // What its last statement printed lies in a file.
+            let printed = tokio::fs::read(folder.join(PRINTED)).await.unwrap_or_default();
+            ended.insert_str(0, &String::from_utf8_lossy(&printed));
+        }
         let shown = || match ended.trim_end() {
             "" => "; it printed nothing".to_string(),
             text => format!("; its output ends:\n{}", last(text, SHOWN)),

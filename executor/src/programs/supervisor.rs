@@ -111,6 +111,10 @@ fn supervise() -> io::Result<Verdict> {
         // Its executor, or the next one, tries again.
         let _ = group.remove();
     }
+    if verdict == Verdict::Unwanted {
+        // Its executor may be gone.
+        let _ = fs::remove_dir_all(&dir);
+    }
     Ok(verdict)
 }
 
