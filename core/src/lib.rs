@@ -8,7 +8,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | words | `ids`, `time`, `dice`, `access`, `settings`, `failure`, `job`, `event` |
-//! | machines | `elastic`, `submissions`, `interactive`, `writes`, `wfs`, `worker`, `scheduler` |
+//! | machines | `elastic`, `submissions`, `streams`, `interactive`, `writes`, `wfs`, `worker`, `scheduler` |
 
 pub mod access;
 mod dice;
@@ -22,6 +22,7 @@ pub mod scheduler;
 pub mod settings;
 #[cfg(test)]
 mod simulation;
+pub mod streams;
 pub mod submissions;
 pub mod time;
 pub mod wfs;
