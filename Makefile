@@ -76,7 +76,8 @@ chaos: data ## kill, stop and cut off the processes of a cluster under load (SEC
 	cargo build --workspace --all-targets
 	CHAOS_SECONDS="$(SECONDS_LONG)" cargo test --workspace --lib -- chaos --nocapture
 
-groups: data ## run the tests of programs in a virtual machine, where control groups limit them (needs qemu-system-x86 and busybox-static)
+groups: setup ## run the tests of programs in a virtual machine, where control groups limit them (10 minutes)
+	@deploy/build/setup.sh groups
 	cargo build --workspace --all-targets
 	@tests/vm/run.sh "$$(cargo test --workspace --lib --no-run --message-format json 2>/dev/null | \
 		sed -n 's/.*"name":"windlass_tests".*"executable":"\([^"]*\)".*/\1/p')"

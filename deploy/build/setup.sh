@@ -3,11 +3,12 @@
 #
 #   setup.sh build    what a build needs: a C compiler, protoc
 #   setup.sh tests    that, Python with the packages and the data of the test suites, and etcd
+#   setup.sh groups   that, and a virtual machine
 set -euo pipefail
 
-usage() { sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2; }
+usage() { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
 [ $# -eq 1 ] || usage
-case $1 in build | tests) what=$1 ;; *) usage ;; esac
+case $1 in build | tests | groups) what=$1 ;; *) usage ;; esac
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${WINDLASS_CACHE_DIR:-$HOME/.cache/windlass}
@@ -25,6 +26,11 @@ need cc build-essential
 need protoc protobuf-compiler
 # The types that every protoc file may import come in a package of their own.
 [ -e /usr/include/google/protobuf/any.proto ] || [ -e /usr/local/include/google/protobuf/any.proto ] || missing+=(libprotobuf-dev)
+if [ "$what" = groups ]; then
+    need qemu-system-x86_64 qemu-system-x86
+    need busybox busybox-static
+    what=tests
+fi
 if [ "$what" = tests ]; then
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

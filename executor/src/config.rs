@@ -353,6 +353,18 @@ mod tests {
     }
 
     #[test]
+    fn a_program_gets_a_part_of_the_memory() {
+        let of = |given| ExecutorConfig {
+            memory_bytes: 300,
+            slots: 3,
+            program_memory_bytes: given,
+            ..ExecutorConfig::default()
+        };
+        let allowed = [None, Some(200), Some(500)].map(|given| of(given).program_memory());
+        assert_eq!(allowed, [100, 200, 300]);
+    }
+
+    #[test]
     fn load_is_shed_before_a_container_is_full() {
         let of = |memory: u64| ExecutorConfig { memory_bytes: memory * MIB, ..ExecutorConfig::default() };
         assert_eq!(of(512).resident_limit(None), 1_024 * MIB);

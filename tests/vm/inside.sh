@@ -39,4 +39,4 @@ delegate $groups/inside.service
 try "under systemd, with DelegateSubgroup=" $groups/beside.service within $groups/beside.service/main
 try "under systemd, without" $groups/inside.service within $groups/inside.service
 try "in a container" $groups/container within $groups/container contained
-dmesg | grep -E 'oom-kill|Memory cgroup out of memory' | tail -4
+dmesg | grep 'oom-kill:' | tail -3

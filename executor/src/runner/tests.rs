@@ -254,6 +254,7 @@ async fn past_the_limit_the_attempts_that_hold_most_fail_as_out_of_memory() {
     let Fixture { mut runner, _dir, .. } = fixture();
     runner.launch(order(Some("sleep"), &[(0, 0)]));
     runner.launch(order(None, &[(1, 0), (2, 0)]));
+    runner.launch(LaunchOrder { once: true, ..order(None, &[(3, 0)]) });
     let pool: Arc<dyn MemoryPool> = runner.running[&stage().task(1).attempt(0)].group.memory.clone();
     let held = MemoryConsumer::new("hash join").register(&pool);
     held.try_grow(1_000).unwrap();
@@ -271,6 +272,9 @@ async fn past_the_limit_the_attempts_that_hold_most_fail_as_out_of_memory() {
         let TaskFailure::OutOfMemory { message } = failure(&report) else { panic!("{report:?}") };
         assert!(message.contains("1000 bytes") && message.contains("are allowed"), "{message}");
     }
-    assert_eq!(runner.running(), 1);
+    assert_eq!(runner.running(), 2);
+    runner.fail_largest("full").unwrap();
+    assert_eq!(ended(&mut runner, 1).await[0].attempt, stage().task(0).attempt(0));
+    assert_eq!(runner.fail_largest("full"), None, "a program keeps to a limit of its own");
     runner.stop().await;
 }
