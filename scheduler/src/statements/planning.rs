@@ -1,17 +1,17 @@
 //! Plans the text of a statement to its logical plan.
 
 use super::parse::target::WriteTo;
-use super::parse::{Parsed, apart};
+use super::parse::{Parsed, apart, inserted};
 use super::{ParameterNames, Statements, instants, metadata, parse};
 use crate::errors::{QueryError, explain, explain_planning};
 use crate::statements::catalog::{BrokenView, with_queries};
 use crate::statements::sessions::{Session, Versions};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use std::sync::Arc;
-use windlass_engine::PlannedJob;
 use windlass_engine::connector::{masked, redacted};
+use windlass_engine::{PlannedJob, check_assigned};
 
 /// A planned statement.
 pub(super) struct Planned {
@@ -22,6 +22,23 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// Refuses values that go into a column of another type only with a written cast. The plan is that of a text, with its parameters.
+    pub fn with_assignable_values(self) -> Result<Self, DataFusionError> {
+        fn check(plan: &LogicalPlan, has_columns: bool) -> Result<(), DataFusionError> {
+            match plan {
+                LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(_)) => check_assigned(&dml.input),
+                LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if has_columns => {
+                    check_assigned(&create.input)
+                }
+                LogicalPlan::Explain(explain) => check(&explain.plan, has_columns),
+                LogicalPlan::Analyze(analyze) => check(&analyze.input, has_columns),
+                _ => Ok(()),
+            }
+        }
+        check(&self.plan, self.parsed.as_ref().is_some_and(|parsed| inserted::has_columns(&parsed.statement)))?;
+        Ok(self)
+    }
+
     /// The table of a connector to which the rows of the statement go, unless it is only explained.
     pub fn target(&self) -> Option<&WriteTo> {
         let is_explained = matches!(self.plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));

@@ -7,6 +7,7 @@ mod depth;
 mod dialect;
 mod forms;
 mod ignored;
+pub(super) mod inserted;
 mod merged;
 mod numbers;
 mod precedence;
@@ -281,6 +282,7 @@ fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> 
     forms::rewrite(state, &mut statement)?;
     dialect::rewrite(&mut statement)?;
     rewrite(&mut statement);
+    inserted::rewrite(&mut statement)?;
     numbers::rewrite(&mut statement, state.config_options().sql_parser.dialect);
     ignored::refuse(state, &statement)?;
     let names = number_placeholders(&mut statement)?;
