@@ -2,6 +2,7 @@
 
 pub(super) mod apart;
 mod balance;
+mod casts;
 pub(super) mod catalogs;
 mod depth;
 mod dialect;
@@ -277,6 +278,7 @@ fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> 
     places::put_in(&connectors, &mut statement)?;
     let store = target::copied_to(&statement).map(str::to_string).zip(Some(store).filter(|all| !all.is_empty()));
     let inserts = inserted(state, &statement);
+    casts::rewrite(state, &mut statement);
     windows::write_out(&mut statement)?;
     merged::write_out(&mut statement)?;
     forms::rewrite(state, &mut statement)?;

@@ -7,20 +7,16 @@
 //!   SHOW TABLES IN d LIKE 'p*'               as SHOW TABLES, for one schema
 //!   SHOW TABLE EXTENDED IN d LIKE 'p*'       a row for each table, with a text that describes it
 //!   DESCRIBE TABLE EXTENDED t                columns in the types of Spark, and facts about the table
-//!   INT(x), STRING(x), …                     CAST(x AS INT), …
 //! ```
 //!
 //! SHOW and DESCRIBE become queries over information_schema. A pattern has `*` for any letters and `|` between alternatives.
 
-use super::walk::{everywhere, folded, taken};
+use super::walk::{everywhere, folded};
 use crate::errors::QueryError;
 use datafusion::config::Dialect as SqlDialect;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast::{
-    self, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    ObjectType, SchemaName, Value, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, ObjectType, SchemaName, Value, VisitorMut};
 use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, GenericDialect, SparkSqlDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -51,7 +47,7 @@ const TYPE: &str = "CASE
 const KIND: &str = "CASE table_type WHEN 'VIEW' THEN 'VIEW' WHEN 'LOCAL TEMPORARY' THEN 'TEMPORARY' ELSE 'MANAGED' END";
 
 /// Whether the session speaks Spark's SQL.
-fn is_spoken(state: &SessionState) -> bool {
+pub(super) fn is_spoken(state: &SessionState) -> bool {
     matches!(state.config_options().sql_parser.dialect, SqlDialect::Spark | SqlDialect::Databricks)
 }
 
@@ -246,47 +242,12 @@ impl VisitorMut for Words {
     type Break = Infallible;
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
-        match expr {
-            Expr::Value(value) => {
-                if let Value::DoubleQuotedString(text) = &mut value.value {
-                    value.value = Value::SingleQuotedString(std::mem::take(text));
-                }
-            }
-            Expr::Function(function) => {
-                if let Some(cast) = cast(function) {
-                    *expr = cast;
-                }
-            }
-            _ => {}
+        if let Expr::Value(value) = expr
+            && let Value::DoubleQuotedString(text) = &mut value.value
+        {
+            value.value = Value::SingleQuotedString(std::mem::take(text));
         }
         ControlFlow::Continue(())
-    }
-}
-
-/// Returns the cast that a function of Spark is, such as INT(x).
-fn cast(function: &mut Function) -> Option<Expr> {
-    let [name] = function.name.0.as_slice() else { return None };
-    let name = name.as_ident().filter(|name| name.quote_style.is_none())?;
-    let data_type = match name.value.to_lowercase().as_str() {
-        "tinyint" => DataType::TinyInt(None),
-        "smallint" => DataType::SmallInt(None),
-        "int" => DataType::Int(None),
-        "bigint" => DataType::BigInt(None),
-        "float" => DataType::Float(ExactNumberInfo::None),
-        "double" => DataType::Double(ExactNumberInfo::None),
-        "boolean" => DataType::Boolean,
-        "string" => DataType::Varchar(None),
-        _ => return None,
-    };
-    match &mut function.args {
-        FunctionArguments::List(list) => match list.args.as_mut_slice() {
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))] => {
-                let expr = Box::new(taken(of));
-                Some(Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None })
-            }
-            _ => None,
-        },
-        _ => None,
     }
 }
 
