@@ -77,6 +77,9 @@ impl Statements {
         let mut parsed = parse::parse(state, sql, self.inner.config.limits)?;
         let zoned = instants::zoned(state, sql);
         let state = &*with_queries(&zoned, &parsed.statement).await.map_err(|error| explain(&error, sql))?;
+        if let Some((catalog, schema)) = &parsed.listed {
+            self.inner.catalog.require_listed(catalog, schema).await?;
+        }
         let plan = match self.plan_parsed(state, &mut parsed).await {
             Ok(plan) => plan,
             Err(error) => {
