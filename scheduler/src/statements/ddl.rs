@@ -174,7 +174,7 @@ impl StatementRun<'_> {
         let exists = OnExists::of(false, command.or_replace)?;
         let name = self.session.resolve(command.name.clone());
         catalog.snapshot().require_schema(&name.catalog, &name.schema)?;
-        let definition = command.definition.as_deref().unwrap_or(self.sql);
+        let definition = self.sql.trim().trim_end_matches(';').trim_end();
         let view = parse_view(self.state, definition, statement, catalog.ids())?;
         if command.temporary {
             if exists == OnExists::Fail && self.session.temporary().get(&name.table).is_some() {

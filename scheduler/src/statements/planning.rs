@@ -80,7 +80,7 @@ impl Statements {
         if let Some((catalog, schema)) = &parsed.listed {
             self.inner.catalog.require_listed(catalog, schema).await?;
         }
-        let plan = match self.plan_parsed(state, &mut parsed).await {
+        let plan = match plan_parsed(state, &mut parsed).await {
             Ok(plan) => plan,
             Err(error) => {
                 let sql = &masked(sql, parsed.credentials.iter().map(String::as_str));
@@ -94,41 +94,6 @@ impl Statements {
         }
         let names = parsed.names.clone();
         Ok(Planned { plan, names, parsed: Some(parsed) })
-    }
-
-    async fn plan_parsed(&self, state: &SessionState, parsed: &mut Parsed) -> Result<LogicalPlan, DataFusionError> {
-        for ordered in apart::ordered(&parsed.statement) {
-            if let Ok(plan) = state.statement_to_plan(ordered.clone()).await {
-                parsed.statement = ordered;
-                return Ok(plan);
-            }
-        }
-        let error = match state.statement_to_plan(parsed.statement.clone()).await {
-            Ok(plan) => return Ok(plan),
-            Err(error) => error,
-        };
-        // Only the planner knows which columns `*` stands for, and how it names an expression.
-        let mut statement = parsed.statement.clone();
-        let mut stars = Vec::new();
-        for (at, star) in apart::stars(&statement) {
-            match state.statement_to_plan(star).await {
-                Ok(plan) => stars.push((at, plan.schema().columns())),
-                Err(_) => return Err(error),
-            }
-        }
-        if !stars.is_empty() && !apart::write_stars_out(&mut statement, stars) {
-            return Err(error);
-        }
-        if !apart::anything(&mut statement) {
-            return Err(error);
-        }
-        match state.statement_to_plan(statement.clone()).await {
-            Ok(plan) => {
-                parsed.statement = statement;
-                Ok(plan)
-            }
-            Err(_) => Err(error),
-        }
     }
 
     /// Plans again with positions, to show where in the text the error is.
@@ -180,5 +145,44 @@ impl Statements {
     ) -> Result<PlannedJob, QueryError> {
         tracing::info!(%error, "an operator did not fit into memory: the statement runs again in a way that spills");
         Ok(self.inner.runner.plan(&windlass_engine::spilling(state), plan, None).await?)
+    }
+}
+
+/// Plans a statement, with columns of the same name apart where the planner needs that.
+pub(in crate::statements) async fn plan_parsed(
+    state: &SessionState,
+    parsed: &mut Parsed,
+) -> Result<LogicalPlan, DataFusionError> {
+    for ordered in apart::ordered(&parsed.statement) {
+        if let Ok(plan) = state.statement_to_plan(ordered.clone()).await {
+            parsed.statement = ordered;
+            return Ok(plan);
+        }
+    }
+    let error = match state.statement_to_plan(parsed.statement.clone()).await {
+        Ok(plan) => return Ok(plan),
+        Err(error) => error,
+    };
+    // Only the planner knows which columns `*` stands for, and how it names an expression.
+    let mut statement = parsed.statement.clone();
+    let mut stars = Vec::new();
+    for (at, star) in apart::stars(&statement) {
+        match state.statement_to_plan(star).await {
+            Ok(plan) => stars.push((at, plan.schema().columns())),
+            Err(_) => return Err(error),
+        }
+    }
+    if !stars.is_empty() && !apart::write_stars_out(&mut statement, stars) {
+        return Err(error);
+    }
+    if !apart::anything(&mut statement) {
+        return Err(error);
+    }
+    match state.statement_to_plan(statement.clone()).await {
+        Ok(plan) => {
+            parsed.statement = statement;
+            Ok(plan)
+        }
+        Err(_) => Err(error),
     }
 }
