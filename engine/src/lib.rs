@@ -73,6 +73,7 @@ pub use plan::{has_fieldless, plan_job, spilling};
 pub use planning::Planning;
 pub use remote::{AddressBook, Connections, Local, RemoteExchange};
 pub use right::coercion_rules;
+pub use right::numbers::check_assigned;
 pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
 pub use stage::{ClusterShape, Planned, PlannedJob, PlannedStage};
 pub use task::{InputLocations, OperatorMetrics, Split, TaskInputs, TaskSummary};

@@ -14,7 +14,8 @@ use crate::right;
 use crate::right::estimates::NoFalseEstimates;
 use crate::right::instead::OurAggregates;
 use crate::right::key_columns::KeysAsColumns;
-use crate::right::numbers::{self, GuardedConditions, Numbers, NumbersPlanner};
+use crate::right::numbers::{self, Assigned, GuardedConditions, Numbers, NumbersPlanner};
+use crate::right::value_lists::ValueLists;
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
 use crate::text_files::lines::LineFilesFactory;
@@ -84,7 +85,7 @@ pub fn session_state(
         .with_physical_optimizer_rules(interrupt::physical_rules(right::physical_rules()))
         .with_query_planner(right::planner())
         .with_expr_planners(expr_planners())
-        .with_relation_planners(vec![Arc::new(interrupt::Relations)]);
+        .with_relation_planners(vec![Arc::new(interrupt::Relations), Arc::new(ValueLists)]);
     for format in connectors.formats() {
         builder = builder.with_table_factory(format.name().to_string(), Arc::new(DefaultTableFactory::new()));
     }
@@ -99,6 +100,7 @@ pub fn reference_state(mut config: SessionConfig) -> SessionState {
     config.options_mut().sql_parser.parse_float_as_decimal = true;
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(Numbers)];
     rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(Assigned));
     let functions = [SessionStateDefaults::default_scalar_functions(), numbers::functions()].concat();
     let aggregates = [SessionStateDefaults::default_aggregate_functions(), right::aggregate_functions()].concat();
     SessionStateBuilder::new()

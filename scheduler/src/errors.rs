@@ -3,6 +3,7 @@
 
 use crate::meta::{MetaError, SealError};
 use crate::nearest::nearest;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::common::{Column, DataFusionError, SchemaError, Span, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -196,6 +197,8 @@ impl From<DataFusionError> for QueryError {
 struct Missing<'a> {
     /// Its name, without catalog and schema.
     table: String,
+    /// The message about its catalog or schema, if that is missing too.
+    place: Option<String>,
     /// Names of tables that exist.
     known: &'a [String],
 }
@@ -215,7 +218,9 @@ pub(crate) async fn explain_planning(
     known: &[String],
 ) -> QueryError {
     let missing = missing_table(state, references, error, sql).await;
-    explain_missing(error, sql, missing.map(|table| Missing { table, known }))
+    let missing =
+        missing.map(|name| Missing { place: missing_place(state, &name), table: name.table().to_string(), known });
+    explain_missing(error, sql, missing)
 }
 
 /// As [`explain`], of a statement that names a table that does not exist.
@@ -247,7 +252,8 @@ fn explain_missing(error: &DataFusionError, sql: &str, missing: Option<Missing<'
                 let advice = "files become a table with CREATE EXTERNAL TABLE name STORED AS format LOCATION 'path'";
                 QueryError::NotFound(at(format!("table '{table}' not found; {advice}")))
             }
-            Some(Missing { table, known }) => {
+            Some(Missing { place: Some(place), .. }) => QueryError::NotFound(at(place)),
+            Some(Missing { table, known, .. }) => {
                 let nearest = nearest(&table, known.iter().map(String::as_str)).map(quoted);
                 QueryError::NotFound(at(with_suggestion(format!("table '{table}' not found"), nearest.as_deref())))
             }
@@ -285,7 +291,7 @@ async fn missing_table(
     references: impl IntoIterator<Item = TableReference>,
     error: &DataFusionError,
     sql: &str,
-) -> Option<String> {
+) -> Option<TableReference> {
     let mut missing = Vec::new();
     for name in references {
         let found = match state.schema_for_ref(name.clone()) {
@@ -293,16 +299,32 @@ async fn missing_table(
             Err(_) => Ok(None),
         };
         if matches!(found, Ok(None)) && !state.table_functions().contains_key(name.table()) {
-            missing.push(name.table().to_string());
+            missing.push(name);
         }
     }
     match error.diagnostic().and_then(|found| found.span) {
         Some(span) if !sql.is_empty() => {
             let written = written_at(sql, &span).unwrap_or_default();
-            missing.into_iter().find(|name| written.contains(name.as_str()))
+            missing.into_iter().find(|name| written.contains(name.table()))
         }
         _ => missing.into_iter().next(),
     }
+}
+
+/// Returns the message about the catalog or the schema of `name`, if it does not exist.
+fn missing_place(state: &SessionState, name: &TableReference) -> Option<String> {
+    let defaults = &state.config_options().catalog;
+    let name = name.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
+    let not_found = |what: &str, name: &str, known: Vec<String>| {
+        let nearest = nearest(name, known.iter().map(String::as_str));
+        with_suggestion(format!("{what} '{name}' not found"), nearest)
+    };
+    let catalogs = state.catalog_list();
+    let Some(catalog) = catalogs.catalog(&name.catalog) else {
+        return Some(not_found("catalog", &name.catalog, catalogs.catalog_names()));
+    };
+    let is_missing = catalog.schema(&name.schema).is_none() && *name.schema != *INFORMATION_SCHEMA;
+    is_missing.then(|| not_found("schema", &name.schema, catalog.schema_names()))
 }
 
 /// Returns the text of `sql` at `span`, which is on one line.

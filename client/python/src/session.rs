@@ -13,7 +13,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::Serialize;
 use std::sync::Arc;
-use windlass_client::{Client, ClientError, IfThere, JobId, Param, Params, TableFilter, Target};
+use tokio::sync::watch;
+use windlass_client::{Client, ClientError, ErrorKind, IfThere, JobId, Param, Params, TableFilter, Target};
 
 /// Opens a session with the cluster at `url`, or joins one that is open.
 #[pyfunction]
@@ -25,12 +26,28 @@ pub fn connect(py: Python<'_>, url: String, token: Option<String>, joins: Option
             None => Client::connect_with_token(&url, token).await,
         }
     })?;
-    Ok(Session { session })
+    Ok(Session { session, closed: watch::Sender::new(false) })
 }
 
 #[pyclass(frozen)]
 pub struct Session {
     session: windlass_client::Session,
+    closed: watch::Sender<bool>,
+}
+
+impl Session {
+    /// Returns what `work` returns, or drops it when another thread closes the session.
+    async fn while_open<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let mut closed = self.closed.subscribe();
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => Err(ClientError::Statement {
+                kind: ErrorKind::Cancelled,
+                message: "the statement was cancelled: another thread closed its session".to_owned(),
+            }),
+            done = work => done,
+        }
+    }
 }
 
 /// A table of the catalog: catalog, schema, name, kind, and its columns if they were asked for.
@@ -73,7 +90,7 @@ impl Session {
                 () = watching => Err(ClientError::Cancelled),
             }
         };
-        let rows = wait_looking(py, running, |py| match (latest.lock().take(), &progress) {
+        let rows = wait_looking(py, self.while_open(running), |py| match (latest.lock().take(), &progress) {
             (Some(message), Some(progress)) => progress.call1(py, (json(&message)?,)).map(|_| ()),
             _ => Ok(()),
         })?;
@@ -108,7 +125,7 @@ impl Session {
             }
         });
         let target = Target { catalog, schema, table, temporary, if_there };
-        wait(py, self.session.load(target, columns, batches))
+        wait(py, self.while_open(self.session.load(target, columns, batches)))
     }
 
     fn tables<'py>(
@@ -161,7 +178,9 @@ impl Session {
         json(&wait(py, self.session.status())?)
     }
 
+    /// Ends the session, and cancels what other threads run in it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.closed.send_replace(true);
         wait(py, self.session.clone().close())
     }
 }

@@ -246,6 +246,61 @@ def test_a_local_cluster_ends_with_its_process(how):
     assert not Path(folder).exists()
 
 
+def test_a_session_that_is_closed_cancels_what_another_thread_runs(cluster):
+    def ended_by_close(work):
+        session, ended = windlass.connect(cluster.url), []
+
+        def run():
+            try:
+                work(session, lambda: begun.set())
+            except windlass.CancelledError as error:
+                ended.append(str(error))
+
+        begun = threading.Event()
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert begun.wait(30)
+        session.close()
+        thread.join(30)
+        assert not thread.is_alive() and ended == ["the statement was cancelled: another thread closed its session"]
+        with pytest.raises(windlass.Error, match="the session is closed"):
+            session.sql("SELECT 1")
+
+    mark = f"closed_{os.getpid()}"
+    endless = f"SELECT count(*) AS {mark} FROM generate_series(1, 4000000) a CROSS JOIN generate_series(1, 1000000) b WHERE a.value <> b.value"
+
+    def jobs():
+        return [job for job in cluster.jobs() if mark in job["statement"]]
+
+    def execute(session, begun):
+        def watch():
+            while not jobs():
+                time.sleep(0.01)
+            begun()
+
+        threading.Thread(target=watch, daemon=True).start()
+        session.sql(endless)
+
+    ended_by_close(execute)
+    ends = time.monotonic() + 30
+    while (states := {job["state"] for job in jobs()}) != {"cancelled"} and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert states == {"cancelled"}
+
+    def load(session, begun):
+        schema = pyarrow.schema([("x", pyarrow.int64())])
+
+        def batches():
+            begun()
+            while True:
+                time.sleep(0.01)
+                yield pyarrow.record_batch([pyarrow.array([1])], schema=schema)
+
+        session.load(pyarrow.RecordBatchReader.from_batches(schema, batches()), f"{mark}_loaded")
+
+    ended_by_close(load)
+
+
 def test_a_cluster_outlives_the_thread_that_started_it():
     made = []
     thread = threading.Thread(target=lambda: made.append(windlass.connect(slots=1)))

@@ -225,7 +225,7 @@ class Session(Closing):
         return status
 
     def close(self) -> None:
-        """Ends the session, and a cluster that it started."""
+        """Ends the session, and a cluster that it started. A statement that another thread runs in it is cancelled, and raises CancelledError there."""
         opened, self._opened = self._opened, None
         try:
             if opened is not None and self._process == os.getpid():

@@ -221,7 +221,7 @@ class Connection(Closing):
             return self.session._native.tables(catalog, schema, name, columns)
 
     def close(self) -> None:
-        """Ends the session, and a cluster that it started."""
+        """Ends the session, and a cluster that it started. A statement that another thread runs is cancelled."""
         self.session.close()
 
     def _watch(self, progress: str) -> None:

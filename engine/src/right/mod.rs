@@ -12,7 +12,8 @@
 //! | `sorts`, `nth_values` | orders that aggregates and operators need |
 //! | `names` | filters where two columns have the same name |
 //! | `arithmetic`, `sum` | results that do not fit their type |
-//! | `numbers` | decimals, and numbers of different types in one expression |
+//! | `numbers` | decimals, numbers of different types in one expression, and types that INSERT may put into a column |
+//! | `value_lists` | VALUES in FROM, whose types do not depend on the table that is written |
 //! | `keys`, `comparable` | comparisons of zeros, NaN and intervals |
 //! | `instead` | max, min and corr of groups of floating point numbers |
 //! | `frames` | sums, averages and statistics over moving frames |
@@ -56,6 +57,7 @@ mod subquery_order;
 mod sum;
 mod texts;
 mod unordered;
+pub(crate) mod value_lists;
 
 use crate::time::{BeforeCoercion, ZonedCasts};
 use datafusion::execution::context::QueryPlanner;
@@ -92,6 +94,7 @@ pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(BeforeCoercion),
         Arc::new(ranges::PeerFrames),
         Arc::new(TypeCoercion::new()),
+        Arc::new(numbers::Assigned),
         Arc::new(ZonedCasts),
     ]
 }

@@ -3,6 +3,7 @@
 //! | function | result |
 //! | --- | --- |
 //! | `text ~ '.*'` | NULL for NULL ([`Patterns`]) |
+//! | `windlass_like_pattern(pattern, escape)` | a pattern of LIKE with a backslash for its escape |
 //! | `windlass_similar_pattern(pattern, escape)` | a pattern of SIMILAR TO as a regular expression |
 //! | `regexp_replace` | in the replacement `\1` and `\&` are the matches, and `$` is a dollar sign |
 
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
+        Arc::new(LikePattern { signature: Signature::any(2, Volatility::Immutable) }.into()),
         Arc::new(SimilarPattern { signature: Signature::variadic_any(Volatility::Immutable) }.into()),
         Arc::new(Replace(regex::regexp_replace()).into()),
     ]
@@ -91,6 +93,87 @@ fn matching(mut expr: Expr) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(expr))
 }
 
+/// The value after ESCAPE.
+#[derive(Clone, Copy)]
+enum Escape {
+    /// NULL, for which the result is NULL.
+    Unknown,
+    /// The empty text: no character escapes.
+    Nothing,
+    By(char),
+}
+
+impl Escape {
+    /// `word`: the condition that it belongs to.
+    fn of(value: &ColumnarValue, word: &str) -> Result<Self> {
+        let ColumnarValue::Scalar(value) = value else {
+            return exec_err!("the escape of {word} is a constant");
+        };
+        if value.is_null() {
+            return Ok(Self::Unknown);
+        }
+        let mut letters = value.try_as_str().flatten().unwrap_or_default().chars();
+        match (letters.next(), letters.next(), value.data_type().is_string()) {
+            (None, _, true) => Ok(Self::Nothing),
+            (Some(letter), None, true) => Ok(Self::By(letter)),
+            _ => exec_err!("the escape of {word} is one character or the empty text, and not {value}"),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct LikePattern {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for LikePattern {
+    fn name(&self) -> &str {
+        "windlass_like_pattern"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [pattern, escape] = args.args.as_slice() else { return exec_err!("LIKE has a pattern and an escape") };
+        match Escape::of(escape, "LIKE")? {
+            Escape::Unknown => Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None))),
+            Escape::Nothing => mapped(pattern, |pattern| with_backslashes(pattern, None)),
+            Escape::By(letter) => mapped(pattern, |pattern| with_backslashes(pattern, Some(letter))),
+        }
+    }
+}
+
+/// Rewrites a pattern of LIKE, so that a backslash escapes instead of `escape`.
+///
+/// # Errors
+/// Nothing follows the escape.
+fn with_backslashes(pattern: &str, escape: Option<char>) -> Result<String> {
+    let mut rewritten = String::with_capacity(pattern.len());
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            letter if Some(letter) == escape => match letters.next() {
+                Some(escaped @ ('%' | '_' | '\\')) => rewritten.extend(['\\', escaped]),
+                Some(escaped) => rewritten.push(escaped),
+                None => {
+                    return exec_err!(
+                        "the pattern '{pattern}' ends with its escape '{letter}': write it twice if it stands for itself"
+                    );
+                }
+            },
+            '\\' => rewritten.push_str("\\\\"),
+            letter => rewritten.push(letter),
+        }
+    }
+    Ok(rewritten)
+}
+
 const SIMILAR_PATTERN: &str = "windlass_similar_pattern";
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -112,19 +195,11 @@ impl ScalarUDFImpl for SimilarPattern {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let escape = match args.args.get(1) {
-            None => Some('\\'),
-            Some(ColumnarValue::Scalar(escape)) => {
-                let text = escape.try_as_str().flatten().unwrap_or_default();
-                let mut letters = text.chars();
-                match (letters.next(), letters.next()) {
-                    (escape, None) => escape,
-                    _ => return exec_err!("the escape of SIMILAR TO is one character, and not '{text}'"),
-                }
-            }
-            Some(ColumnarValue::Array(_)) => return exec_err!("the escape of SIMILAR TO is a constant"),
-        };
-        mapped(&args.args[0], |pattern| similar(pattern, escape))
+        match args.args.get(1).map_or(Ok(Escape::By('\\')), |escape| Escape::of(escape, "SIMILAR TO"))? {
+            Escape::Unknown => Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None))),
+            Escape::Nothing => mapped(&args.args[0], |pattern| similar(pattern, None)),
+            Escape::By(letter) => mapped(&args.args[0], |pattern| similar(pattern, Some(letter))),
+        }
     }
 }
 

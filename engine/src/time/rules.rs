@@ -15,7 +15,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::{BinaryExpr, Cast, TryCast};
-use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, Operator, Projection, TableScan};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, TableScan};
 use datafusion::optimizer::AnalyzerRule;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -53,7 +53,6 @@ impl AnalyzerRule for BeforeCoercion {
                     types_changed.set(true);
                     Transformed::yes(scan_in_zone(scan, zone)?)
                 }
-                LogicalPlan::Dml(dml) => Transformed::yes(LogicalPlan::Dml(as_target(dml)?)),
                 data => Transformed { data, ..node },
             })
         });
@@ -228,30 +227,4 @@ fn scan_in_zone(scan: TableScan, zone: &Arc<str>) -> Result<LogicalPlan> {
     });
     let columns = columns.collect();
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(LogicalPlan::TableScan(scan)))?))
-}
-
-/// Written rows get the zones of the table.
-fn as_target(dml: DmlStatement) -> Result<DmlStatement> {
-    let target = dml.target.schema();
-    let input = dml.input.schema();
-    if input.fields().len() != target.fields().len() {
-        return Ok(dml);
-    }
-    let differs = |from: &Field, to: &Field| match (from.data_type(), to.data_type()) {
-        (DataType::Timestamp(_, Some(from)), DataType::Timestamp(_, Some(to))) => from != to,
-        _ => false,
-    };
-    if !input.fields().iter().zip(target.fields()).any(|(from, to)| differs(from, to)) {
-        return Ok(dml);
-    }
-    let columns = input.iter().zip(target.fields()).map(|((relation, from), to)| {
-        let column = Expr::Column(Column::new(relation.cloned(), from.name()));
-        match differs(from, to) {
-            true => Expr::Cast(Cast::new(Box::new(column), to.data_type().clone())).alias(from.name()),
-            false => column,
-        }
-    });
-    let columns: Vec<Expr> = columns.collect();
-    let input = LogicalPlan::Projection(Projection::try_new(columns, Arc::clone(&dml.input))?);
-    Ok(DmlStatement { input: Arc::new(input), ..dml })
 }

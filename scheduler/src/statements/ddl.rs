@@ -5,10 +5,9 @@ use super::parse::Parsed;
 use super::run::StatementRun;
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
-    Edit, OnExists, Record, SECRET, TableName, ViewRecord, check_storable, connected_record, external_record,
-    make_folder, parse_view, require_format, view_provider, written,
+    Edit, OnExists, Record, SECRET, TableName, check_storable, connected_record, external_record, make_folder,
+    parse_view, refuse_cycle, require_format, view_provider, written,
 };
-use crate::statements::sessions::Session;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::{Column, SchemaReference, TableReference};
 use datafusion::datasource::listing::ListingTableUrl;
@@ -174,13 +173,13 @@ impl StatementRun<'_> {
         let exists = OnExists::of(false, command.or_replace)?;
         let name = self.session.resolve(command.name.clone());
         catalog.snapshot().require_schema(&name.catalog, &name.schema)?;
-        let definition = command.definition.as_deref().unwrap_or(self.sql);
+        let definition = self.sql.trim().trim_end_matches(';').trim_end();
         let view = parse_view(self.state, definition, statement, catalog.ids())?;
         if command.temporary {
             if exists == OnExists::Fail && self.session.temporary().get(&name.table).is_some() {
                 return Err(already_exists(&name));
             }
-            refuse_temporary_cycle(self.session, &name, &view)?;
+            refuse_cycle(&name, &view, |name| self.session.temporary().find(name))?;
             return self.put_temporary(name, Record::View(view)).await;
         }
         if let Some(temporary) =
@@ -233,6 +232,9 @@ impl StatementRun<'_> {
             Some(held) => {
                 if self.session.temporary().get(&to.table).is_some() {
                     return Err(already_exists(&to));
+                }
+                if let Record::View(view) = &held.record {
+                    refuse_cycle(&to, view, |name| self.session.temporary().find(name))?;
                 }
                 self.session.temporary().remove(&from.table);
                 self.session.temporary().put(to, held.record.clone());
@@ -290,24 +292,6 @@ fn require_local_path(location: &ListingTableUrl) -> Result<(), QueryError> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// Refuses a temporary view that reads itself, directly or through other temporary views.
-fn refuse_temporary_cycle(session: &Arc<Session>, name: &TableName, view: &ViewRecord) -> Result<(), QueryError> {
-    let mut waiting = view.references.clone();
-    let mut seen = BTreeSet::new();
-    while let Some(reference) = waiting.pop() {
-        if reference == *name {
-            return Err(QueryError::Invalid(format!("view '{}' would read itself", name.table)));
-        }
-        if seen.insert(reference.clone())
-            && let Some(held) = session.temporary().find(&reference)
-            && let Record::View(inner) = &held.record
-        {
-            waiting.extend(inner.references.iter().cloned());
-        }
-    }
-    Ok(())
 }
 
 /// Makes columns that are only NULL columns of text, as in PostgreSQL. No type could be written into them later.

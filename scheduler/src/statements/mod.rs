@@ -327,7 +327,7 @@ impl Statements {
                     planned.plan
                 }
             };
-            let statement = Planned { plan, ..planned };
+            let statement = Planned { plan, ..planned }.with_assignable_values().map_err(|e| explain(&e, sql))?;
             let hidden = statement.without_credentials(sql);
             let (sql, shown) = hidden.as_ref().map_or((sql, sql), |(masked, shown)| (masked.as_str(), shown.as_str()));
             let inserts = statement.parsed.as_ref().map(|parsed| parsed.inserts.clone()).unwrap_or_default();
@@ -409,6 +409,7 @@ impl Statements {
                 )?
             {
                 let statement = Planned { plan, names: ParameterNames::default(), ..planned };
+                let statement = statement.with_assignable_values().map_err(|e| explain(&e, sql))?;
                 let inserts = statement.parsed.as_ref().map(|parsed| parsed.inserts.clone()).unwrap_or_default();
                 let (state, inserts, info) = (&state, &inserts[..], &info);
                 let run = StatementRun {

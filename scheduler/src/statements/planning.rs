@@ -1,17 +1,17 @@
 //! Plans the text of a statement to its logical plan.
 
 use super::parse::target::WriteTo;
-use super::parse::{Parsed, apart};
+use super::parse::{Parsed, apart, inserted};
 use super::{ParameterNames, Statements, instants, metadata, parse};
 use crate::errors::{QueryError, explain, explain_planning};
 use crate::statements::catalog::{BrokenView, with_queries};
 use crate::statements::sessions::{Session, Versions};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use std::sync::Arc;
-use windlass_engine::PlannedJob;
 use windlass_engine::connector::{masked, redacted};
+use windlass_engine::{PlannedJob, check_assigned};
 
 /// A planned statement.
 pub(super) struct Planned {
@@ -22,6 +22,23 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// Refuses values that go into a column of another type only with a written cast. The plan is that of a text, with its parameters.
+    pub fn with_assignable_values(self) -> Result<Self, DataFusionError> {
+        fn check(plan: &LogicalPlan, has_columns: bool) -> Result<(), DataFusionError> {
+            match plan {
+                LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(_)) => check_assigned(&dml.input),
+                LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if has_columns => {
+                    check_assigned(&create.input)
+                }
+                LogicalPlan::Explain(explain) => check(&explain.plan, has_columns),
+                LogicalPlan::Analyze(analyze) => check(&analyze.input, has_columns),
+                _ => Ok(()),
+            }
+        }
+        check(&self.plan, self.parsed.as_ref().is_some_and(|parsed| inserted::has_columns(&parsed.statement)))?;
+        Ok(self)
+    }
+
     /// The table of a connector to which the rows of the statement go, unless it is only explained.
     pub fn target(&self) -> Option<&WriteTo> {
         let is_explained = matches!(self.plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
@@ -60,7 +77,10 @@ impl Statements {
         let mut parsed = parse::parse(state, sql, self.inner.config.limits)?;
         let zoned = instants::zoned(state, sql);
         let state = &*with_queries(&zoned, &parsed.statement).await.map_err(|error| explain(&error, sql))?;
-        let plan = match self.plan_parsed(state, &mut parsed).await {
+        if let Some((catalog, schema)) = &parsed.listed {
+            self.inner.catalog.require_listed(catalog, schema).await?;
+        }
+        let plan = match plan_parsed(state, &mut parsed).await {
             Ok(plan) => plan,
             Err(error) => {
                 let sql = &masked(sql, parsed.credentials.iter().map(String::as_str));
@@ -74,41 +94,6 @@ impl Statements {
         }
         let names = parsed.names.clone();
         Ok(Planned { plan, names, parsed: Some(parsed) })
-    }
-
-    async fn plan_parsed(&self, state: &SessionState, parsed: &mut Parsed) -> Result<LogicalPlan, DataFusionError> {
-        for ordered in apart::ordered(&parsed.statement) {
-            if let Ok(plan) = state.statement_to_plan(ordered.clone()).await {
-                parsed.statement = ordered;
-                return Ok(plan);
-            }
-        }
-        let error = match state.statement_to_plan(parsed.statement.clone()).await {
-            Ok(plan) => return Ok(plan),
-            Err(error) => error,
-        };
-        // Only the planner knows which columns `*` stands for, and how it names an expression.
-        let mut statement = parsed.statement.clone();
-        let mut stars = Vec::new();
-        for (at, star) in apart::stars(&statement) {
-            match state.statement_to_plan(star).await {
-                Ok(plan) => stars.push((at, plan.schema().columns())),
-                Err(_) => return Err(error),
-            }
-        }
-        if !stars.is_empty() && !apart::write_stars_out(&mut statement, stars) {
-            return Err(error);
-        }
-        if !apart::anything(&mut statement) {
-            return Err(error);
-        }
-        match state.statement_to_plan(statement.clone()).await {
-            Ok(plan) => {
-                parsed.statement = statement;
-                Ok(plan)
-            }
-            Err(_) => Err(error),
-        }
     }
 
     /// Plans again with positions, to show where in the text the error is.
@@ -160,5 +145,44 @@ impl Statements {
     ) -> Result<PlannedJob, QueryError> {
         tracing::info!(%error, "an operator did not fit into memory: the statement runs again in a way that spills");
         Ok(self.inner.runner.plan(&windlass_engine::spilling(state), plan, None).await?)
+    }
+}
+
+/// Plans a statement, with columns of the same name apart where the planner needs that.
+pub(in crate::statements) async fn plan_parsed(
+    state: &SessionState,
+    parsed: &mut Parsed,
+) -> Result<LogicalPlan, DataFusionError> {
+    for ordered in apart::ordered(&parsed.statement) {
+        if let Ok(plan) = state.statement_to_plan(ordered.clone()).await {
+            parsed.statement = ordered;
+            return Ok(plan);
+        }
+    }
+    let error = match state.statement_to_plan(parsed.statement.clone()).await {
+        Ok(plan) => return Ok(plan),
+        Err(error) => error,
+    };
+    // Only the planner knows which columns `*` stands for, and how it names an expression.
+    let mut statement = parsed.statement.clone();
+    let mut stars = Vec::new();
+    for (at, star) in apart::stars(&statement) {
+        match state.statement_to_plan(star).await {
+            Ok(plan) => stars.push((at, plan.schema().columns())),
+            Err(_) => return Err(error),
+        }
+    }
+    if !stars.is_empty() && !apart::write_stars_out(&mut statement, stars) {
+        return Err(error);
+    }
+    if !apart::anything(&mut statement) {
+        return Err(error);
+    }
+    match state.statement_to_plan(statement.clone()).await {
+        Ok(plan) => {
+            parsed.statement = statement;
+            Ok(plan)
+        }
+        Err(_) => Err(error),
     }
 }

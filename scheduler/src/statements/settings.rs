@@ -84,7 +84,7 @@ impl StatementRun<'_> {
         };
         self.statements.inner.config.limits.check(&plan)?;
         let plan = apart::shown(plan)?;
-        let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
+        let planned = Planned { plan, names: ParameterNames::default(), parsed: None }.with_assignable_values()?;
         let inserts = inserted(self.state, &statement);
         Box::pin(StatementRun { inserts: &inserts, ..self }.execute(planned)).await
     }

@@ -123,7 +123,8 @@ const COLUMNS: [(&str, &[&str]); 10] = [
     ("t", &["true", "false"]),
     ("x", &["X'00'", "X'ff'", "X'00ff'", "X''"]),
 ];
-const PATTERNS: [&str; 7] = ["'a%'", "'%b%'", "'%'", "'a_%'", "'é%'", "'%a'", "'_'"];
+const PATTERNS: [&str; 9] =
+    ["'a%'", "'%b%'", "'%'", "'a_%'", "'é%'", "'%a'", "'_'", "'!a%' ESCAPE '!'", "'a!%%' ESCAPE '!'"];
 
 fn condition(random: &mut Rng, depth: u32) -> String {
     if depth > 0 && random.u32(..4) > 0 {

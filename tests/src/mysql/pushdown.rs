@@ -39,7 +39,19 @@ const TEXTS: &[&str] = &[
     "''", "'a'", "'A'", "'b'", "'ab'", "'a b'", "'é'", "'e'", "'z'", "'Z'", "'_'", "'%'", "'ß'", "'ss'", "'a'' b'",
     "'𝄞'", "'a '", "'\\'", "'a\t'",
 ];
-const PATTERNS: [&str; 8] = ["'a%'", "'%b'", "'_'", "'%'", "''", "'A_%'", "'é%'", "'% %'"];
+const PATTERNS: [&str; 11] = [
+    "'a%'",
+    "'%b'",
+    "'_'",
+    "'%'",
+    "''",
+    "'A_%'",
+    "'é%'",
+    "'% %'",
+    "'!a%' ESCAPE '!'",
+    "'%!_%' ESCAPE '!'",
+    "'a\\%' ESCAPE ''",
+];
 
 /// As Windlass writes the literal of a column.
 fn literal(kind: &str, value: &str) -> String {

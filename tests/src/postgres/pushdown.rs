@@ -49,7 +49,19 @@ const TEXTS: &[&str] = &[
     "''", "'a'", "'A'", "'b'", "'ab'", "'a b'", "'é'", "'e'", "'z'", "'Z'", "'_'", "'%'", "'ß'", "'a'' b'", "'𝄞'",
     "'a '",
 ];
-const PATTERNS: [&str; 8] = ["'a%'", "'%b'", "'_'", "'%'", "''", "'A_%'", "'é%'", "'% %'"];
+const PATTERNS: [&str; 11] = [
+    "'a%'",
+    "'%b'",
+    "'_'",
+    "'%'",
+    "''",
+    "'A_%'",
+    "'é%'",
+    "'% %'",
+    "'!a%' ESCAPE '!'",
+    "'%!_%' ESCAPE '!'",
+    "'a\\%' ESCAPE ''",
+];
 
 /// As Windlass writes the literal of a column.
 pub(super) fn literal(kind: &str, value: &str) -> String {

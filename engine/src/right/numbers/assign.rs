@@ -1,86 +1,117 @@
 //! Types that INSERT may put into a column of another type without a written cast.
 
-use super::align;
-use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, Result, plan_err};
+use super::rounding;
+use arrow::compute::can_cast_types;
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, Projection, WriteOp};
+use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, Projection, Values, WriteOp};
+use datafusion::optimizer::AnalyzerRule;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Refuses numbers for dates and times, since 4 is not the fifth of January 1970, and numbers and booleans for each other.
+/// Refuses numbers for dates and times, since 4 is not the fifth of January 1970, and numbers and booleans for each other. `input` is as the planner made it
+/// for a table: nobody wrote the casts of its columns, and of the rows of its VALUES.
 ///
 /// # Errors
-/// Names the types.
-pub(super) fn check(node: &LogicalPlan) -> Result<()> {
-    let LogicalPlan::Dml(DmlStatement { op: WriteOp::Insert(_), input, .. }) = node else { return Ok(()) };
-    let mut input = input;
-    // The table's column for each column of the input.
-    let mut targets: HashMap<String, String> = HashMap::new();
-    while let LogicalPlan::Projection(projection) = input.as_ref() {
-        for expr in &projection.expr {
-            assigned(expr, projection.input.schema(), &target_of(expr, &targets))?;
-        }
-        (input, targets) = (&projection.input, targets_below(projection, &targets));
+/// Names the column and the types.
+pub fn check_assigned(input: &LogicalPlan) -> Result<()> {
+    let LogicalPlan::Projection(projection) = input else { return Ok(()) };
+    for expr in &projection.expr {
+        assigned(expr, projection.input.schema(), &expr.qualified_name().1)?;
     }
-    if let LogicalPlan::Values(rows) = input.as_ref() {
-        let nothing = DFSchema::empty();
-        for row in &rows.values {
-            for (expr, (_, field)) in row.iter().zip(rows.schema.iter()) {
-                assigned(expr, &nothing, targets.get(field.name()).unwrap_or(field.name()))?;
-            }
+    let Some(rows) = rows_of(&projection.input) else { return Ok(()) };
+    let targets = targets_below(projection, &HashMap::new());
+    for row in &rows.values {
+        for (expr, (_, field)) in row.iter().zip(rows.schema.iter()) {
+            assigned(expr, &DFSchema::empty(), targets.get(field.name()).unwrap_or(field.name()))?;
         }
     }
     Ok(())
+}
+
+/// The rows of VALUES, perhaps with ORDER BY and LIMIT.
+fn rows_of(plan: &LogicalPlan) -> Option<&Values> {
+    match plan {
+        LogicalPlan::Values(rows) => Some(rows),
+        LogicalPlan::Sort(sort) => rows_of(&sort.input),
+        LogicalPlan::Limit(limit) => rows_of(&limit.input),
+        _ => None,
+    }
 }
 
 /// The table's column for each column of the input of a projection. `targets`: those for its own columns; others have their names.
 pub(crate) fn targets_below(projection: &Projection, targets: &HashMap<String, String>) -> HashMap<String, String> {
     let each = projection.expr.iter().flat_map(|expr| {
-        let target = target_of(expr, targets);
+        let (_, name) = expr.qualified_name();
+        let target = targets.get(&name).cloned().unwrap_or(name);
         expr.column_refs().into_iter().map(move |column| (column.name.clone(), target.clone()))
     });
     each.collect()
 }
 
-fn target_of(expr: &Expr, targets: &HashMap<String, String>) -> String {
-    let (_, name) = expr.qualified_name();
-    targets.get(&name).cloned().unwrap_or(name)
-}
-
-/// `node` with numbers cast to the table's types, if types below it have changed.
-pub(super) fn cast_input(node: LogicalPlan, types_changed: bool) -> Result<LogicalPlan> {
-    let LogicalPlan::Dml(dml) = node else { return Ok(node) };
-    if !types_changed || !matches!(dml.op, WriteOp::Insert(_)) {
-        return Ok(LogicalPlan::Dml(dml));
-    }
-    let target = dml.target.schema();
-    let wanted = target.fields().iter().zip(dml.input.schema().fields()).map(|(to, from)| {
-        let differs =
-            from.data_type() != to.data_type() && from.data_type().is_numeric() && to.data_type().is_numeric();
-        differs.then(|| to.data_type().clone())
-    });
-    let wanted: Vec<_> = wanted.collect();
-    if wanted.len() != dml.input.schema().fields().len() {
-        return Ok(LogicalPlan::Dml(dml));
-    }
-    let input = align::cast_columns(Arc::unwrap_or_clone(dml.input), &wanted)?;
-    Ok(LogicalPlan::Dml(DmlStatement { input: Arc::new(input), ..dml }))
-}
-
 fn assigned(expr: &Expr, schema: &DFSchema, column: &str) -> Result<()> {
-    let expr = match expr {
-        Expr::Alias(alias) => alias.expr.as_ref(),
-        expr => expr,
-    };
-    let Expr::Cast(Cast { expr, field }) = expr else { return Ok(()) };
-    let (from, to) = (expr.get_type(schema)?, field.data_type());
+    match expr {
+        Expr::Alias(alias) => assigned(&alias.expr, schema, column),
+        Expr::Cast(Cast { expr, field }) => assignable(&expr.get_type(schema)?, field.data_type(), column),
+        _ => Ok(()),
+    }
+}
+
+fn assignable(from: &DataType, to: &DataType, column: &str) -> Result<()> {
     if from.is_numeric() && matches!(to, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)) {
         return plan_err!("a number ({from}) cannot be put into a column of {to}: write a date or a time");
     }
     let of_truth = |of: &DataType| *of == DataType::Boolean;
-    if of_truth(&from) && to.is_numeric() || from.is_numeric() && of_truth(to) {
+    if of_truth(from) && to.is_numeric() || from.is_numeric() && of_truth(to) || !can_cast_types(from, to) {
         return plan_err!("column \"{column}\" is of type {to} but expression is of type {from}: write a CAST");
     }
     Ok(())
+}
+
+/// Casts what INSERT writes to the table's types, where the planner had taken other types for granted: set operations, CASE and the like get the type of
+/// all their parts after it.
+#[derive(Debug)]
+pub(crate) struct Assigned;
+
+impl AnalyzerRule for Assigned {
+    fn name(&self) -> &str {
+        "windlass_assigned"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        match plan {
+            LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(_)) => {
+                let input = Arc::new(with_types(Arc::unwrap_or_clone(dml.input), &dml.target.schema())?);
+                Ok(LogicalPlan::Dml(DmlStatement { input, ..dml }))
+            }
+            plan => Ok(plan),
+        }
+    }
+}
+
+fn with_types(plan: LogicalPlan, target: &Schema) -> Result<LogicalPlan> {
+    let schema = Arc::clone(plan.schema());
+    let differs = |from: &Field, to: &Field| !from.data_type().equals_datatype(to.data_type());
+    // Columns that are left out get defaults of another system.
+    let is_whole = schema.fields().len() == target.fields().len();
+    if !is_whole || !schema.fields().iter().zip(target.fields()).any(|(from, to)| differs(from, to)) {
+        return Ok(plan);
+    }
+    let columns = schema.iter().zip(target.fields()).map(|((relation, field), to)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        if !differs(field, to) {
+            return Ok(column);
+        }
+        assignable(field.data_type(), to.data_type(), to.name())?;
+        let cast = match rounding::cast(column, to.data_type(), &schema)? {
+            Transformed { data, transformed: true, .. } => data,
+            Transformed { data: column, .. } => crate::time::as_time(column, field.data_type(), to.data_type()),
+        };
+        Ok(cast.alias_qualified(relation.cloned(), field.name()))
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
 }

@@ -27,7 +27,8 @@ mod planner;
 mod rounding;
 mod shortest;
 
-pub(crate) use assign::targets_below;
+pub use assign::check_assigned;
+pub(crate) use assign::{Assigned, targets_below};
 pub(crate) use guard::{GuardedConditions, LeftToRight};
 pub(crate) use planner::NumbersPlanner;
 
@@ -77,9 +78,7 @@ impl AnalyzerRule for Numbers {
                 expr.transform_up(|expr| types.rewrite(expr)).data()
             })?;
             types_changed.set(types_changed.get() | aligned.transformed);
-            assign::check(&aligned.data)?;
-            let node = assign::cast_input(aligned.data, types_changed.get())?;
-            let node = in_node(node, &|expr| expr.exists(|part| Ok(concerns(part))), &|expr, schema| {
+            let node = in_node(aligned.data, &|expr| expr.exists(|part| Ok(concerns(part))), &|expr, schema| {
                 let mut types = Types::new(schema);
                 expr.transform_up(|expr| types.rewrite(expr))
             })?;

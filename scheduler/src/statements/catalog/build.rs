@@ -12,6 +12,8 @@ use super::{present, suspect, types, with_queries};
 use crate::clock::Ids;
 use crate::errors::{QueryError, explain, explain_planning};
 use crate::statements::erased::Erased;
+use crate::statements::parse;
+use crate::statements::planning::plan_parsed;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::default_table_source::source_as_provider;
@@ -20,6 +22,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{
     Constraints, DFSchema, DataFusionError, Result, TableReference, internal_err, plan_err, project_schema,
 };
+use datafusion::config::ConfigOptions;
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::helpers::parse_partitions_for_path;
@@ -44,6 +47,7 @@ use windlass_engine::coercion_rules;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_engine::failure::FileError;
+use windlass_engine::session::session_config;
 use windlass_engine::stores::{with_settings, without_settings};
 use windlass_engine::text_files::csv::{HEADER_NAMES, renamed_columns};
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
@@ -465,6 +469,21 @@ async fn named_file(
     }
 }
 
+/// Options that change no meaning of a text.
+const NOT_OF_MEANING: [&str; 2] = ["datafusion.sql_parser.collect_spans", "datafusion.sql_parser.recursion_limit"];
+
+/// Returns the options with which a session reads statements, where they are not the defaults.
+fn reading(options: &ConfigOptions) -> BTreeMap<String, String> {
+    let of_parser = |options: &ConfigOptions| {
+        let entries = options.entries().into_iter().filter(|entry| entry.key.starts_with("datafusion.sql_parser."));
+        entries.filter_map(|entry| Some((entry.key, entry.value?))).collect::<BTreeMap<_, _>>()
+    };
+    let defaults = of_parser(session_config().options());
+    let differs =
+        |(key, value): &(String, String)| defaults.get(key) != Some(value) && !NOT_OF_MEANING.contains(&key.as_str());
+    of_parser(options).into_iter().filter(differs).collect()
+}
+
 /// Returns the record for CREATE VIEW. `statement` is the parsed form of `definition`.
 pub fn parse_view(
     state: &SessionState,
@@ -478,6 +497,7 @@ pub fn parse_view(
     Ok(ViewRecord {
         id: ids.name(),
         definition: definition.to_string(),
+        reading: reading(state.config_options()),
         default_catalog: names.default_catalog.clone(),
         default_schema: names.default_schema.clone(),
         references: references.collect::<Vec<TableName>>(),
@@ -490,13 +510,18 @@ pub(crate) async fn view_provider(
     limits: &Limits,
 ) -> Result<Arc<dyn TableProvider>, QueryError> {
     let mut state = state.clone();
-    let names = &mut state.config_mut().options_mut().catalog;
-    names.default_catalog = view.default_catalog.clone();
-    names.default_schema = view.default_schema.clone();
+    let options = state.config_mut().options_mut();
+    options.catalog.default_catalog = view.default_catalog.clone();
+    options.catalog.default_schema = view.default_schema.clone();
+    options.sql_parser = session_config().options().sql_parser.clone();
+    for (option, value) in &view.reading {
+        options.set(option, value).map_err(|error| explain(&error, &view.definition))?;
+    }
+    let mut parsed = parse::parse(&state, &view.definition, *limits)?;
     let zoned = crate::statements::instants::zoned(&state, &view.definition);
     let planned = async {
-        let statement = zoned.sql_to_statement(&view.definition, &zoned.config_options().sql_parser.dialect)?;
-        with_queries(&zoned, &statement).await?.statement_to_plan(statement).await
+        let zoned = with_queries(&zoned, &parsed.statement).await?;
+        plan_parsed(&zoned, &mut parsed).await
     };
     let plan = match planned.await {
         Ok(plan) => plan,

@@ -12,6 +12,7 @@ use crate::meta::segment;
 use crate::nearest::nearest;
 use crate::statements::outcome::Effect;
 use crate::statements::parse::target::PlaceOfTable;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::common::DataFusionError;
 use datafusion::common::Result as PlanResult;
 use futures::future::join_all;
@@ -312,6 +313,22 @@ impl Catalog {
             (known.names, known.listed, known.away) = (BTreeMap::new(), None, Some(self.clock().now()));
         }
         listing
+    }
+
+    /// Refuses to list the tables of a schema that does not exist. A catalog that does not answer is shown without tables.
+    pub(crate) async fn require_listed(&self, catalog: &str, schema: &str) -> Result<(), QueryError> {
+        let snapshot = self.snapshot();
+        if schema == INFORMATION_SCHEMA {
+            return snapshot.require_catalog(catalog);
+        }
+        let Some(foreign) = snapshot.foreign(catalog) else { return snapshot.require_schema(catalog, schema) };
+        let _listing = self.list(foreign, false).await;
+        let schemas = foreign.schemas();
+        if schemas.is_empty() || schemas.iter().any(|known| known == schema) {
+            return Ok(());
+        }
+        let message = format!("schema '{schema}' not found");
+        Err(QueryError::NotFound(with_suggestion(message, nearest(schema, schemas.iter().map(String::as_str)))))
     }
 
     /// Returns the names of tables that `name` may have meant.

@@ -41,8 +41,9 @@ pub(crate) use present::make as make_folder;
 pub(crate) use provider::BrokenView;
 pub use provider::SessionCatalogs;
 pub(crate) use queries::within as with_queries;
-pub use record::{CatalogRecord, Connected, External, Record, Storage, TableRecord, ViewRecord};
+pub use record::{CatalogRecord, Connected, External, Record, Storage, TableRecord};
 use snapshot::Commit;
+pub(in crate::statements) use snapshot::refuse_cycle;
 pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
 pub(crate) use types::written;
@@ -312,7 +313,7 @@ impl Catalog {
                 (None, _) => {}
             }
             if let Record::View(view) = &record {
-                snapshot.refuse_cycle(name, view)?;
+                refuse_cycle(name, view, |name| snapshot.table(name).cloned())?;
             }
             edits.push(Edit::PutTable(name.clone(), record));
             Ok(edits)
@@ -374,6 +375,9 @@ impl Catalog {
             snapshot.require_schema(&to.catalog, &to.schema)?;
             if let Some(taken) = snapshot.table(to) {
                 return Err(already_exists(&taken.record, to));
+            }
+            if let Record::View(view) = &held.record {
+                refuse_cycle(to, view, |name| snapshot.table(name).cloned())?;
             }
             Ok(vec![Edit::DropTable(from.clone()), Edit::PutTable(to.clone(), held.record.clone())])
         })

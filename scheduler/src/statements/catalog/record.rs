@@ -150,8 +150,11 @@ pub struct Managed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewRecord {
     pub id: String,
-    /// The whole CREATE VIEW statement.
+    /// The whole CREATE VIEW statement, as it was written.
     pub definition: String,
+    /// The options `datafusion.sql_parser` with which its creator's session read it, where they are not the defaults.
+    #[serde(default)]
+    pub reading: BTreeMap<String, String>,
     /// The catalog that unqualified names meant when the view was created.
     pub default_catalog: String,
     pub default_schema: String,

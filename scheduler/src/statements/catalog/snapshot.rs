@@ -12,7 +12,7 @@ use crate::nearest::nearest;
 use crate::statements::outcome::Effect;
 use datafusion::catalog::TableProvider;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 use windlass_engine::connector::Registry;
@@ -313,23 +313,6 @@ impl Snapshot {
         Err(QueryError::NotFound(with_suggestion(message, nearest(schema, self.schemas(catalog)))))
     }
 
-    /// Refuses a view that reads itself, directly or through other views.
-    pub(super) fn refuse_cycle(&self, name: &TableName, view: &ViewRecord) -> Result<(), QueryError> {
-        let mut waiting = view.references.clone();
-        let mut seen = std::collections::BTreeSet::new();
-        while let Some(reference) = waiting.pop() {
-            if reference == *name {
-                return Err(QueryError::Invalid(format!("view '{}' would read itself", name.table)));
-            }
-            if seen.insert(reference.clone())
-                && let Some(Record::View(inner)) = self.table(&reference).map(|held| &held.record)
-            {
-                waiting.extend(inner.references.iter().cloned());
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn cached_view(&self, name: &TableName) -> Option<Arc<dyn TableProvider>> {
         self.views.lock().get(name).cloned()
     }
@@ -337,4 +320,34 @@ impl Snapshot {
     pub(super) fn cache_view(&self, name: &TableName, provider: &Arc<dyn TableProvider>) {
         self.views.lock().insert(name.clone(), Arc::clone(provider));
     }
+}
+
+/// Refuses a view that reads itself, directly or through other views. `held`: finds tables and views by name.
+pub(in crate::statements) fn refuse_cycle(
+    name: &TableName,
+    view: &ViewRecord,
+    held: impl Fn(&TableName) -> Option<Arc<Held>>,
+) -> Result<(), QueryError> {
+    // Each name with the views on the way to it.
+    let mut waiting: Vec<(TableName, Vec<String>)> =
+        view.references.iter().map(|of| (of.clone(), Vec::new())).collect();
+    let mut seen = BTreeSet::new();
+    while let Some((reference, way)) = waiting.pop() {
+        if reference == *name {
+            let through = if way.is_empty() { String::new() } else { format!(" through {}", way.join(" and ")) };
+            return Err(QueryError::Invalid(format!(
+                "view '{of}' would read itself{through}: a view keeps no rows, and its query runs whenever it is read. Give the new view another \
+                 name, or keep the present rows with CREATE TABLE kept AS SELECT * FROM {of} and read those",
+                of = name.table
+            )));
+        }
+        if seen.insert(reference.clone())
+            && let Some(held) = held(&reference)
+            && let Record::View(inner) = &held.record
+        {
+            let way = [way, vec![format!("'{}'", reference.table)]].concat();
+            waiting.extend(inner.references.iter().map(|of| (of.clone(), way.clone())));
+        }
+    }
+    Ok(())
 }

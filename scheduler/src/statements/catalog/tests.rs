@@ -1,3 +1,4 @@
+use super::record::ViewRecord;
 use super::*;
 use crate::clock::{Clock, Ids};
 use crate::meta::EmbeddedStore;
@@ -40,6 +41,7 @@ fn view(of: &str, references: &[&str]) -> Record {
     Record::View(ViewRecord {
         id: of.to_string(),
         definition: format!("CREATE VIEW {of} AS SELECT * FROM {}", references.join(", ")),
+        reading: BTreeMap::new(),
         default_catalog: DEFAULT_CATALOG.into(),
         default_schema: DEFAULT_SCHEMA.into(),
         references: references.iter().map(|table| name(table)).collect(),

@@ -55,11 +55,8 @@ pub(super) fn not_null(create: &CreateTable) -> Vec<String> {
 fn length(data_type: &DataType) -> Option<u64> {
     match data_type {
         DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
-        | DataType::CharVarying(Some(CharacterLength::IntegerLength { length, .. }))
-        | DataType::CharacterVarying(Some(CharacterLength::IntegerLength { length, .. }))
-        | DataType::Char(Some(CharacterLength::IntegerLength { length, .. }))
-        | DataType::Character(Some(CharacterLength::IntegerLength { length, .. })) => Some(*length),
-        DataType::Char(None) | DataType::Character(None) => Some(1),
+        | DataType::Char(Some(CharacterLength::IntegerLength { length, .. })) => Some(*length),
+        DataType::Char(None) => Some(1),
         _ => None,
     }
 }
@@ -141,7 +138,7 @@ impl VisitorMut for Words {
             && let Some(length) = length(data_type)
         {
             // Trailing blanks of CHAR(n) are ignored in comparisons, lengths and concatenations.
-            let is_padded = matches!(data_type, DataType::Char(_) | DataType::Character(_));
+            let is_padded = matches!(data_type, DataType::Char(_));
             *data_type = DataType::Varchar(None);
             let whole = taken(expr);
             *expr = call("left", vec![whole, number(length)]);

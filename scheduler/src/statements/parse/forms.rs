@@ -7,6 +7,7 @@
 //!   (a, b) IN (SELECT …)         EXISTS (SELECT 1 FROM (SELECT …) q(c, d) WHERE a = c AND b = d), or NULL: see rows.rs
 //!   x = ANY (ARRAY[a, b])        x IN (a, b); of another array a function that knows NULLs
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
+//!   x LIKE p ESCAPE '!'          x LIKE p, with backslashes in the pattern instead
 //!   x SIMILAR TO p               x ~ p, as a regular expression; so is x RLIKE p
 //!   TIMESTAMP '… 10:00+02'       TIMESTAMP '… 10:00:00'
 //!   INTERVAL '1-2'               INTERVAL '14 months 0 days 0 nanoseconds'
@@ -97,9 +98,15 @@ impl Forms<'_> {
                 let op = text(&compare_op.to_string());
                 *expr = call("windlass_all", vec![taken(left), taken(right), op]);
             }
+            Expr::Like { any: false, pattern, escape_char: escape @ Some(_), .. }
+            | Expr::ILike { any: false, pattern, escape_char: escape @ Some(_), .. } => {
+                let mut args = vec![as_text(taken(pattern))];
+                args.extend(escape.take().map(|escape| as_text(Expr::Value(escape))));
+                **pattern = call("windlass_like_pattern", args);
+            }
             Expr::SimilarTo { negated, expr: of, pattern, escape_char } => {
-                let mut args = vec![taken(pattern)];
-                args.extend(escape_char.take().map(Expr::Value));
+                let mut args = vec![as_text(taken(pattern))];
+                args.extend(escape_char.take().map(|escape| as_text(Expr::Value(escape))));
                 let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
                 *expr = nested(binary(apart(taken(of)), op, call("windlass_similar_pattern", args)));
             }
@@ -151,8 +158,7 @@ impl Forms<'_> {
                 if is_placeholder(left) && is_placeholder(right) =>
             {
                 for side in [left, right] {
-                    let parameter = taken(side);
-                    **side = call("arrow_cast", vec![parameter, text("Utf8")]);
+                    **side = as_text(taken(side));
                 }
             }
             _ => {}
@@ -165,6 +171,7 @@ impl Forms<'_> {
 fn is_changed(expr: &Expr) -> bool {
     match expr {
         Expr::AnyOp { .. } | Expr::AllOp { .. } | Expr::SimilarTo { .. } | Expr::AtTimeZone { .. } => true,
+        Expr::Like { escape_char, .. } | Expr::ILike { escape_char, .. } => escape_char.is_some(),
         Expr::Function(function) => matches!(function.args, FunctionArguments::Subquery(_)),
         Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => has_digits(data_type),
         Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
@@ -483,6 +490,11 @@ fn is_query(expr: &Expr) -> bool {
 
 fn is_placeholder(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
+}
+
+/// Gives a parameter a type, which the planner cannot infer from where it stands.
+fn as_text(expr: Expr) -> Expr {
+    if is_placeholder(&expr) { call("arrow_cast", vec![expr, text("Utf8")]) } else { expr }
 }
 
 pub(super) fn nested(expr: Expr) -> Expr {

@@ -2,12 +2,14 @@
 
 pub(super) mod apart;
 mod balance;
+mod casts;
 pub(super) mod catalogs;
 mod columns;
 mod depth;
 mod dialect;
 mod forms;
 mod ignored;
+pub(super) mod inserted;
 mod merged;
 mod numbers;
 mod precedence;
@@ -28,7 +30,7 @@ use catalogs::CatalogStatement;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, ObjectName, RenameTableNameKind};
+use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, Ident, ObjectName, RenameTableNameKind};
 use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -58,6 +60,8 @@ pub(super) struct Parsed {
     pub inserts: Vec<String>,
     /// The place to which COPY writes files, and the options by which its store is reached.
     pub store: Option<(String, BTreeMap<String, String>)>,
+    /// The catalog and the schema whose tables SHOW lists.
+    pub listed: Option<(String, String)>,
     /// Whether COPY writes a manifest.
     pub manifest: bool,
     /// Values in the text that are credentials.
@@ -127,18 +131,19 @@ fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Tex
             let expected = format!("Expected: end of statement{found}{}", parser.parser.peek_token_ref().span.start);
             return Err(wrong(ParserError::ParserError(expected).into()));
         }
+        let mut listed = None;
         let mut ours = secrets::next(&mut parser)?;
         if ours.is_none() {
             ours = catalogs::next(&mut parser)?;
         }
         if ours.is_none() {
-            ours = spark::next(state, &mut parser)?;
+            ours = spark::next(state, &mut parser, &mut listed)?;
         }
         let statement = match ours {
             Some(statement) => statement,
             None => parser.parse_statement().map_err(wrong)?,
         };
-        let mut text = Text { statement, query: None };
+        let mut text = Text { statement, query: None, listed };
         spark::rewrite(state, &mut text.statement);
         parsed.push(text);
     }
@@ -269,7 +274,7 @@ fn ends_of_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 
 fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> {
     let connectors = Registry::of(state.config());
-    let made = made(state, &text.statement);
+    let (made, listed) = (made(state, &text.statement), text.listed.take());
     let credentials = target::credentials(&connectors, &text.statement);
     let CopyOptions { store, manifest } = target::copy_options(&connectors, &mut text.statement)?;
     let (mut statement, write_to) = target::taken(state, text)?;
@@ -277,11 +282,14 @@ fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> 
     places::put_in(&connectors, &mut statement)?;
     let store = target::copied_to(&statement).map(str::to_string).zip(Some(store).filter(|all| !all.is_empty()));
     let inserts = inserted(state, &statement);
+    name_in_full(state, &mut statement);
+    casts::rewrite(state, &mut statement);
     windows::write_out(&mut statement)?;
     merged::write_out(&mut statement)?;
     forms::rewrite(state, &mut statement)?;
     dialect::rewrite(&mut statement)?;
     rewrite(&mut statement);
+    inserted::rewrite(&mut statement)?;
     numbers::rewrite(&mut statement, state.config_options().sql_parser.dialect);
     ignored::refuse(state, &statement)?;
     let names = number_placeholders(&mut statement)?;
@@ -296,6 +304,7 @@ fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> 
         write_to,
         inserts,
         store,
+        listed,
         manifest,
         credentials,
         makes: made,
@@ -383,6 +392,23 @@ pub(super) fn inserted(state: &SessionState, statement: &Statement) -> Vec<Strin
 /// Returns a statement with an empty plan, in place of one that the planner does not know.
 fn nothing(state: &SessionState) -> Result<Statement, QueryError> {
     Ok(statements(state, "SELECT 1", Limits::default())?.swap_remove(0).statement)
+}
+
+/// Names the table of SHOW COLUMNS and SHOW CREATE TABLE in full. The planner would show all tables of its name.
+fn name_in_full(state: &SessionState, statement: &mut Statement) {
+    let Statement::Statement(sql) = statement else { return };
+    let name = match sql.as_mut() {
+        ast::Statement::ShowColumns { show_options, .. } => {
+            show_options.show_in.as_mut().and_then(|of| of.parent_name.as_mut())
+        }
+        ast::Statement::ShowCreate { obj_name, .. } => Some(obj_name),
+        _ => None,
+    };
+    let Some(name) = name.filter(|name| name.0.len() <= 3) else { return };
+    let defaults = &state.config_options().catalog;
+    let full = reference(state, name).resolve(&defaults.default_catalog, &defaults.default_schema);
+    let parts = [full.catalog, full.schema, full.table];
+    *name = ObjectName::from(parts.map(|part| Ident::with_quote('"', part.to_string())).to_vec());
 }
 
 fn reference(state: &SessionState, name: &ObjectName) -> TableReference {

@@ -7,24 +7,20 @@
 //!   SHOW TABLES IN d LIKE 'p*'               as SHOW TABLES, for one schema
 //!   SHOW TABLE EXTENDED IN d LIKE 'p*'       a row for each table, with a text that describes it
 //!   DESCRIBE TABLE EXTENDED t                columns in the types of Spark, and facts about the table
-//!   INT(x), STRING(x), …                     CAST(x AS INT), …
 //! ```
 //!
 //! SHOW and DESCRIBE become queries over information_schema. A pattern has `*` for any letters and `|` between alternatives.
 
-use super::walk::{everywhere, folded, taken};
+use super::walk::{everywhere, folded};
 use crate::errors::QueryError;
 use datafusion::config::Dialect as SqlDialect;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast::{
-    self, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    ObjectType, SchemaName, Value, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, ObjectType, SchemaName, Value, VisitorMut};
 use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, GenericDialect, SparkSqlDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::any::TypeId;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -51,12 +47,16 @@ const TYPE: &str = "CASE
 const KIND: &str = "CASE table_type WHEN 'VIEW' THEN 'VIEW' WHEN 'LOCAL TEMPORARY' THEN 'TEMPORARY' ELSE 'MANAGED' END";
 
 /// Whether the session speaks Spark's SQL.
-fn is_spoken(state: &SessionState) -> bool {
+pub(super) fn is_spoken(state: &SessionState) -> bool {
     matches!(state.config_options().sql_parser.dialect, SqlDialect::Spark | SqlDialect::Databricks)
 }
 
-/// Parses a statement of Spark, if one comes next and the session speaks Spark's SQL.
-pub(super) fn next(state: &SessionState, parser: &mut DFParser<'_>) -> Result<Option<Statement>, QueryError> {
+/// Parses a statement of Spark, if one comes next and the session speaks Spark's SQL. `listed` gets the schema whose tables it lists.
+pub(super) fn next(
+    state: &SessionState,
+    parser: &mut DFParser<'_>,
+    listed: &mut Option<(String, String)>,
+) -> Result<Option<Statement>, QueryError> {
     if !is_spoken(state) {
         return Ok(None);
     }
@@ -67,19 +67,19 @@ pub(super) fn next(state: &SessionState, parser: &mut DFParser<'_>) -> Result<Op
         return schemas(state, parser).map(Some);
     }
     if parser.parse_keywords(&[Keyword::SHOW, Keyword::TABLE, Keyword::EXTENDED]) {
-        return tables_extended(state, parser).map(Some);
+        return tables_extended(state, parser, listed).map(Some);
     }
     if parser.parse_keywords(&[Keyword::SHOW, Keyword::TABLES, Keyword::IN])
         || parser.parse_keywords(&[Keyword::SHOW, Keyword::TABLES, Keyword::FROM])
     {
-        return tables(state, parser).map(Some);
+        return tables(state, parser, listed).map(Some);
     }
     let described = [Keyword::DESCRIBE, Keyword::DESC].into_iter().any(|describe| {
         [Keyword::EXTENDED, Keyword::FORMATTED].into_iter().any(|how| {
             parser.parse_keywords(&[describe, Keyword::TABLE, how]) || parser.parse_keywords(&[describe, how])
         })
     });
-    if described { table(state, parser).map(Some) } else { Ok(None) }
+    if described { table(state, parser, listed).map(Some) } else { Ok(None) }
 }
 
 fn schemas(state: &SessionState, parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
@@ -90,19 +90,27 @@ fn schemas(state: &SessionState, parser: &mut Parser<'_>) -> Result<Statement, Q
     ))
 }
 
-fn tables(state: &SessionState, parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
-    let of_schema = schema(state, parser)?;
+fn tables(
+    state: &SessionState,
+    parser: &mut Parser<'_>,
+    listed: &mut Option<(String, String)>,
+) -> Result<Statement, QueryError> {
+    let of_schema = schema(state, parser, listed)?;
     let pattern = pattern(parser, "table_name")?;
     query(&format!(
         "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables WHERE {of_schema} AND {pattern} ORDER BY 3"
     ))
 }
 
-fn tables_extended(state: &SessionState, parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
+fn tables_extended(
+    state: &SessionState,
+    parser: &mut Parser<'_>,
+    listed: &mut Option<(String, String)>,
+) -> Result<Statement, QueryError> {
     if parser.parse_one_of_keywords(&[Keyword::IN, Keyword::FROM]).is_none() {
         return Err(expected(parser, "IN and a schema"));
     }
-    let of_schema = schema(state, parser)?;
+    let of_schema = schema(state, parser, listed)?;
     let pattern = pattern(parser, "table_name")?;
     query(&format!(
         "SELECT table_schema AS namespace, table_name AS \"tableName\", table_type = 'LOCAL TEMPORARY' AS \"isTemporary\",
@@ -119,7 +127,11 @@ fn tables_extended(state: &SessionState, parser: &mut Parser<'_>) -> Result<Stat
     ))
 }
 
-fn table(state: &SessionState, parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
+fn table(
+    state: &SessionState,
+    parser: &mut Parser<'_>,
+    listed: &mut Option<(String, String)>,
+) -> Result<Statement, QueryError> {
     let parts = name(parser)?;
     let defaults = &state.config_options().catalog;
     let (catalog, schema, table) = match parts.as_slice() {
@@ -128,6 +140,7 @@ fn table(state: &SessionState, parser: &mut Parser<'_>) -> Result<Statement, Que
         [catalog, schema, table] => (catalog, schema, table),
         _ => return Err(expected(parser, "the name of a table")),
     };
+    *listed = Some((catalog.clone(), schema.clone()));
     let quoted: Vec<String> = parts.iter().map(|part| Ident::with_quote('"', part).to_string()).collect();
     let of_table = format!(
         "table_catalog = {} AND table_schema = {} AND table_name = {}",
@@ -156,14 +169,19 @@ fn table(state: &SessionState, parser: &mut Parser<'_>) -> Result<Statement, Que
     ))
 }
 
-/// Parses the name of a schema. Returns the condition that a table is in it.
-fn schema(state: &SessionState, parser: &mut Parser<'_>) -> Result<String, QueryError> {
+/// Parses the name of a schema, which `listed` gets. Returns the condition that a table is in it.
+fn schema(
+    state: &SessionState,
+    parser: &mut Parser<'_>,
+    listed: &mut Option<(String, String)>,
+) -> Result<String, QueryError> {
     let parts = name(parser)?;
     let (catalog, schema) = match parts.as_slice() {
         [schema] => (&state.config_options().catalog.default_catalog, schema),
         [catalog, schema] => (catalog, schema),
         _ => return Err(expected(parser, "the name of a schema")),
     };
+    *listed = Some((catalog.clone(), schema.clone()));
     Ok(format!("table_catalog = {} AND table_schema = {}", literal(catalog), literal(schema)))
 }
 
@@ -193,8 +211,10 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// Parses a query that nobody wrote: its places are none of the statement's.
 fn query(sql: &str) -> Result<Statement, QueryError> {
-    let parsed = Parser::parse_sql(&GenericDialect {}, sql);
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(ParserError::from);
+    let parsed = tokens.and_then(|tokens| Parser::new(&GenericDialect {}).with_tokens(tokens).parse_statements());
     let mut parsed = parsed.map_err(|error| QueryError::Internal(format!("a query over the catalog: {error}")))?;
     match parsed.pop() {
         Some(statement) => Ok(Statement::Statement(Box::new(statement))),
@@ -246,47 +266,12 @@ impl VisitorMut for Words {
     type Break = Infallible;
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
-        match expr {
-            Expr::Value(value) => {
-                if let Value::DoubleQuotedString(text) = &mut value.value {
-                    value.value = Value::SingleQuotedString(std::mem::take(text));
-                }
-            }
-            Expr::Function(function) => {
-                if let Some(cast) = cast(function) {
-                    *expr = cast;
-                }
-            }
-            _ => {}
+        if let Expr::Value(value) = expr
+            && let Value::DoubleQuotedString(text) = &mut value.value
+        {
+            value.value = Value::SingleQuotedString(std::mem::take(text));
         }
         ControlFlow::Continue(())
-    }
-}
-
-/// Returns the cast that a function of Spark is, such as INT(x).
-fn cast(function: &mut Function) -> Option<Expr> {
-    let [name] = function.name.0.as_slice() else { return None };
-    let name = name.as_ident().filter(|name| name.quote_style.is_none())?;
-    let data_type = match name.value.to_lowercase().as_str() {
-        "tinyint" => DataType::TinyInt(None),
-        "smallint" => DataType::SmallInt(None),
-        "int" => DataType::Int(None),
-        "bigint" => DataType::BigInt(None),
-        "float" => DataType::Float(ExactNumberInfo::None),
-        "double" => DataType::Double(ExactNumberInfo::None),
-        "boolean" => DataType::Boolean,
-        "string" => DataType::Varchar(None),
-        _ => return None,
-    };
-    match &mut function.args {
-        FunctionArguments::List(list) => match list.args.as_mut_slice() {
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))] => {
-                let expr = Box::new(taken(of));
-                Some(Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None })
-            }
-            _ => None,
-        },
-        _ => None,
     }
 }
 

@@ -28,6 +28,8 @@ const REJECTS: &str = "rejects";
 pub(super) struct Text {
     pub statement: Statement,
     pub query: Option<Statement>,
+    /// The catalog and the schema whose tables SHOW lists.
+    pub listed: Option<(String, String)>,
 }
 
 /// The table of a connector to which a query's rows go.
@@ -183,7 +185,7 @@ pub(super) fn taken(state: &SessionState, text: Text) -> Result<(Statement, Opti
     let connectors = Registry::of(state.config());
     match (text.statement, text.query) {
         (Statement::Explain(mut explain), query) => {
-            let (inner, target) = taken(state, Text { statement: *explain.statement, query })?;
+            let (inner, target) = taken(state, Text { statement: *explain.statement, query, listed: None })?;
             explain.statement = Box::new(inner);
             Ok((Statement::Explain(explain), target))
         }
