@@ -4,6 +4,7 @@
 //!   date(x), text(x), int4(x), …             CAST(x AS DATE), …: names of types of one word, as in PostgreSQL
 //!   INT(x), STRING(x), TIMESTAMP(x), …       the same, in sessions that speak Spark's SQL
 //!   CHARACTER VARYING, CHAR VARYING          VARCHAR, in casts, columns and parameters; CHARACTER is CHAR
+//!   BINARY, VARBINARY, BLOB                  BYTEA, in the same places
 //! ```
 
 use super::spark;
@@ -119,13 +120,14 @@ fn in_definitions(statement: &mut Statement) {
     }
 }
 
-/// Writes CHARACTER VARYING as VARCHAR, and CHARACTER as CHAR, also inside of arrays and structs.
+/// Names a type as the planner knows it, also inside of arrays and structs.
 fn plain(data_type: &mut DataType) {
     match data_type {
         DataType::CharacterVarying(length) | DataType::CharVarying(length) => {
             *data_type = DataType::Varchar(length.take());
         }
         DataType::Character(length) => *data_type = DataType::Char(length.take()),
+        DataType::Binary(None) | DataType::Varbinary(None) | DataType::Blob(None) => *data_type = DataType::Bytea,
         DataType::Array(
             ArrayElemTypeDef::AngleBracket(of)
             | ArrayElemTypeDef::SquareBracket(of, _)
