@@ -10,6 +10,7 @@ mod dialect;
 mod forms;
 mod ignored;
 pub(super) mod inserted;
+mod lists;
 mod merged;
 mod numbers;
 mod precedence;
@@ -284,6 +285,7 @@ fn classify(state: &SessionState, mut text: Text) -> Result<Parsed, QueryError> 
     let inserts = inserted(state, &statement);
     name_in_full(state, &mut statement);
     casts::rewrite(state, &mut statement);
+    lists::rewrite(&mut statement);
     windows::write_out(&mut statement)?;
     merged::write_out(&mut statement)?;
     forms::rewrite(state, &mut statement)?;
