@@ -19,9 +19,13 @@ impl Installed {
         let package = folder.path().join("windlass");
         std::fs::create_dir(&package).expect("a folder can be made");
         for entry in std::fs::read_dir(sources().join("windlass")).expect("the package is there") {
-            let file = entry.expect("the folder can be read").path();
-            if file.is_file() {
-                std::fs::copy(&file, package.join(file.file_name().expect("a file has a name"))).expect("it is copied");
+            let path = entry.expect("the folder can be read").path();
+            let copy = package.join(path.file_name().expect("a file has a name"));
+            match path.is_dir() {
+                // The command that a wheel carries, if one was built here.
+                true if path.ends_with("bin") => {}
+                true => copy_folder(&path, &copy),
+                false => drop(std::fs::copy(&path, &copy).expect("it is copied")),
             }
         }
         let native = binary().with_file_name("libwindlass_native.so");

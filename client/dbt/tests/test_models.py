@@ -41,6 +41,24 @@ from dbt.tests.adapter.store_test_failures_tests.basic import StoreTestFailuresA
 from dbt.tests.adapter.unit_testing.test_case_insensitivity import BaseUnitTestCaseInsensivity
 from dbt.tests.adapter.unit_testing.test_invalid_input import BaseUnitTestInvalidInput
 from dbt.tests.adapter.unit_testing.test_types import BaseUnitTestingTypes
+from dbt.tests.util import run_dbt
+
+
+class TestContractOfWords:
+    """Columns whose names are words of SQL. Those of the model itself are quoted where the parser wants it."""
+
+    @pytest.fixture(scope="class")
+    def models(self):
+        columns = "".join(f"      - {{name: {name}, data_type: bigint, constraints: [{{type: not_null}}]}}\n" for name in ("key", "index", "end"))
+        return {
+            "words.sql": "select 1 as a, 2 as key, 3 as index, 4 as end",
+            "words.yml": "models:\n  - name: words\n    config: {materialized: table, contract: {enforced: true}}\n    columns:\n"
+            "      - {name: a, data_type: bigint}\n" + columns,
+        }
+
+    def test_words(self, project):
+        assert [result.status for result in run_dbt(["run"])] == ["success"]
+        assert project.run_sql(f'select a, "key", "index", "end" from {project.test_schema}.words', fetch="one") == (1, 2, 3, 4)
 
 
 class TestAliases(BaseAliases):

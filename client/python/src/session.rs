@@ -60,7 +60,8 @@ impl Session {
         self.session.url()
     }
 
-    /// Runs a statement. `params`: names and arrays of one value. `progress`: called with JSON while the statement runs.
+    /// Runs a statement. `params`: names and arrays of one value. `progress`: called ten times a second while the statement runs, with JSON if there is news
+    /// and with None otherwise. If it raises an error, the statement is cancelled.
     fn execute(
         &self,
         py: Python<'_>,
@@ -90,9 +91,13 @@ impl Session {
                 () = watching => Err(ClientError::Cancelled),
             }
         };
-        let rows = wait_looking(py, self.while_open(running), |py| match (latest.lock().take(), &progress) {
-            (Some(message), Some(progress)) => progress.call1(py, (json(&message)?,)).map(|_| ()),
-            _ => Ok(()),
+        // News may end before the statement does, as with a job that is planned once more: the caller is asked all the same.
+        let rows = wait_looking(py, self.while_open(running), |py| match &progress {
+            Some(progress) => {
+                let news = latest.lock().take().map(|message| json(&message)).transpose()?;
+                progress.call1(py, (news,)).map(|_| ())
+            }
+            None => Ok(()),
         })?;
         Ok(Rows::new(rows))
     }

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+import windlass
 from windlass import dbapi
 
 
@@ -70,26 +71,43 @@ def test_errors_have_the_classes_of_the_interface(connection, statement, kind):
     assert raised.value.kind and str(raised.value)
 
 
-def test_a_statement_is_cancelled_by_another_thread(connection):
+def cancelled(connection, statement, until):
+    """Runs a statement in a thread, cancels it when its jobs are as ``until`` wants them, and returns the kind of its error."""
     ended = []
 
-    def wait():
+    def run():
         try:
-            connection.cursor().execute(
-                "SELECT count(*) FROM generate_series(1, 4000000) a CROSS JOIN generate_series(1, 1000000) b WHERE a.value <> b.value"
-            )
+            connection.cursor().execute(statement)
         except dbapi.OperationalError as error:
             ended.append(error.kind)
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=run)
     thread.start()
     started = time.monotonic()
-    while connection._job is None and time.monotonic() < started + 30:
-        time.sleep(0.01)
+    with windlass.connect(connection.session.url) as session:
+        while not until([job for job in session.jobs() if job["statement"] == statement]):
+            assert thread.is_alive() and time.monotonic() < started + 60
+            time.sleep(0.01)
     connection.cancel()
     thread.join(30)
-    assert ended == ["cancelled"]
+    return ended
+
+
+def test_a_statement_is_cancelled_by_another_thread(connection):
+    statement = "SELECT count(*) FROM generate_series(1, 4000000) a CROSS JOIN generate_series(1, 1000000) b WHERE a.value <> b.value"
+    assert cancelled(connection, statement, lambda jobs: jobs and jobs[0]["state"] == "running") == ["cancelled"]
     assert connection.cursor().execute("SELECT 1").fetchall() == [(1,)]
+
+
+def test_a_statement_that_runs_again_is_cancelled():
+    # Its first job runs out of memory, and it is planned once more. Nothing is heard of the second job for a while before it is cancelled.
+    def runs_again(jobs):
+        return [job["state"] for job in jobs] == ["running", "failed"] and time.time() * 1000 - jobs[0]["started_ms"] > 1500
+
+    statement = "SELECT count(*) FROM generate_series(1, 300000000) a(x) JOIN generate_series(1, 3000000) b(y) ON a.x % 7 = b.y % 7"
+    with windlass.connect(slots=1, memory="512MiB") as session, dbapi.connect(session.url) as connection:
+        assert cancelled(connection, statement, runs_again) == ["cancelled"]
+        assert connection.cursor().execute("SELECT 1").fetchall() == [(1,)]
 
 
 def test_what_has_run_is_committed(connection):

@@ -125,6 +125,14 @@ def test_errors_show_the_lines_of_the_user(primary):
     assert primary.run("a")["ename"] == "NameError" and primary.text("callable(f)") == "True"
 
 
+def test_errors_of_the_package_do_not_show_its_inside(primary):
+    failed = primary.run("import windlass\ndef f():\n    windlass.connect(slots=0)\ntry:\n    f()\nexcept windlass.Error as error:\n    raise ValueError('x') from error")
+    trace = "".join(failed["traceback"])
+    assert "line 3, in f" in trace and "InvalidError" in trace and "ValueError: x" in trace and "_session.py" not in trace
+    # Those of other packages are shown.
+    assert "decoder.py" in "".join(primary.run("import json\njson.loads('{')")["traceback"])
+
+
 def test_outputs_are_bounded(primary):
     cut = primary.text("print('é' * 10000)")
     kept, note = cut.split("\n… ")

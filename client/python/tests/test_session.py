@@ -372,3 +372,76 @@ def test_a_folder_keeps_its_tables(tmp_path):
         assert session.sql("SELECT a FROM t").scalar() == 42
     with pytest.raises(windlass.InvalidError, match="for a cluster that is started here"):
         windlass.connect("grpc://127.0.0.1:1", slots=1)
+
+
+def test_names_of_tables_may_have_a_schema(session):
+    rows = pyarrow.table({"a": [1]})
+    with pytest.raises(windlass.NotFoundError, match="schema 'nosuch' not found"):
+        session.load(rows, "nosuch.t")
+    session.sql("CREATE SCHEMA of_load")
+    for name in ("of_load.t", "windlass.of_load.t", 'of_load."a.b"'):
+        session.load(rows, name, if_there="append")
+    assert sorted(session.tables(schema="of_load")) == ["of_load.a.b", "of_load.t"]
+    assert session.sql("SELECT count(*) FROM of_load.t").scalar() == 2
+    session.load(rows, '"Odd.name"', temporary=True)
+    session.load(rows, "Odd name", temporary=True)
+    assert session.sql('SELECT count(*) FROM "Odd.name", "Odd name"').scalar() == 1
+    for name, more in [("a..b", {}), ("", {}), ("a.b.c.d", {}), ('a"b', {}), ("of_load.t", {"schema": "of_load"})]:
+        with pytest.raises(windlass.InvalidError):
+            session.load(rows, name, **more)
+    session.sql("DROP SCHEMA of_load CASCADE")
+
+
+def test_rows_that_are_added_keep_their_values(session):
+    session.sql("CREATE TEMPORARY TABLE kept (i BIGINT, k INT, d DECIMAL(6, 2), f DOUBLE, t TIMESTAMP(6), j DATE)")
+    for name, values, lost in [
+        ("i", [1, None, 1.7], "1.7"),
+        ("i", [2.0, float("nan")], "nan"),
+        ("k", [2**40], str(2**40)),
+        ("d", [0.25, 0.125], "0.125"),
+        ("d", [decimal.Decimal("1.005")], "1.005"),
+        ("f", [2**53 + 1], str(2**53 + 1)),
+        ("t", pyarrow.array([1001], pyarrow.timestamp("ns")), "000001001"),
+        ("j", [datetime.datetime(2024, 1, 1, 1)], "01:00:00"),
+    ]:
+        rows = pyarrow.table({name: values})
+        for data in (rows, rows.to_reader()):
+            with pytest.raises(windlass.InvalidError, match=f"column '{name}' of 'kept' is of type .*{lost}"):
+                session.load(data, "kept", if_there="append")
+    assert session.sql("SELECT count(*) FROM kept").scalar() == 0
+    for name, values in [("i", [2.0, None]), ("d", [0.25]), ("f", [1]), ("f", [decimal.Decimal("0.1")]), ("t", [datetime.datetime(2024, 1, 1)]), ("k", [2**31 - 1])]:
+        session.load(pyarrow.table({name: values}), "kept", if_there="append_only")
+    assert session.sql("SELECT sum(i), sum(d), sum(f) FROM kept").fetchall() == [(2, decimal.Decimal("0.25"), 1.1)]
+
+
+def test_rows_without_columns_are_refused(session):
+    with pytest.raises(windlass.InvalidError, match="no columns"):
+        session.load(pyarrow.table({}), "nothing")
+
+
+def test_large_numbers_and_values_that_cannot_be_sent(session):
+    for value in (2**63, 2**64, -(2**63) - 1, 10**38 - 1):
+        assert session.sql("SELECT $1", [value]).scalar() == value
+    for value in (10**38, object(), [1, "a"], 1j):
+        with pytest.raises(windlass.InvalidError, match=r"the value of \$1, of type"):
+            session.sql("SELECT $1", [value])
+
+
+def test_errors_speak_of_python(session):
+    for statement, params, words in [
+        ("SELECT $x", {"y": 1}, r"in params, as in {'x': value}"),
+        ("SELECT $1, $2", [1], r"placeholder \$2 has no value: params has a value for each"),
+    ]:
+        with pytest.raises(windlass.InvalidError, match=words):
+            session.sql(statement, params)
+    with pytest.raises(windlass.UnavailableError, match="or correct the address"):
+        windlass.connect("grpc://127.0.0.1:1")
+    with pytest.raises(windlass.InvalidError, match=r"as session.jobs\(\) has it"):
+        session.job("nothing")
+
+
+def test_the_address_of_the_rest_interface_is_told_from_that_of_the_primary(session):
+    rest = session.status()["rest"]
+    for url in (rest, rest.replace("http://", "grpc://")):
+        with pytest.raises(windlass.InvalidError, match="is the REST interface of a cluster: connect to the address of its primary, grpc://"):
+            windlass.connect(url)

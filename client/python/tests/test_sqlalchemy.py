@@ -1,3 +1,5 @@
+import warnings
+
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -77,3 +79,45 @@ def test_an_engine_starts_one_cluster(tmp_path, monkeypatch):
     with engine.connect() as one, engine.connect() as other:
         one.execute(sa.text("CREATE TABLE shared AS SELECT 7 AS n"))
         assert other.execute(sa.text("SELECT n FROM shared")).scalar() == 7
+
+
+@pytest.mark.parametrize("word", ["index", "key", "fulltext", "spatial", "unique", "end", "values", "struct", "current_user", "interval", "trim"])
+def test_names_that_are_words_of_sql_are_quoted(engine, word):
+    assert pd.DataFrame({word: [7], "a": [1]}).to_sql("words", engine, index=False, if_exists="replace") == 1
+    table = sa.Table("words", sa.MetaData(), autoload_with=engine)
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(table.c.a, table.c[word]).where(table.c[word] > 6).order_by(table.c[word])).all() == [(1, 7)]
+
+
+def test_an_index_of_pandas_is_a_column(engine):
+    assert pd.DataFrame({"a": [5]}).to_sql("indexed", engine, if_exists="replace") == 1
+    assert pd.read_sql_table("indexed", engine).to_dict("records") == [{"index": 0, "a": 5}]
+
+
+def test_a_rollback_that_undoes_nothing_says_so_once(engine):
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE kept (id BIGINT)"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+            connection.rollback()
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("INSERT INTO kept VALUES (1)"))
+        assert caught == []
+        for id in (2, 3):
+            with pytest.raises(ZeroDivisionError), engine.begin() as connection:
+                connection.execute(sa.text("INSERT INTO kept VALUES (:id)"), {"id": id})
+                1 / 0
+    assert [str(one.message)[:27] for one in caught] == ["a rollback undoes nothing: "]
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM kept")).scalar() == 3
+
+
+def test_what_is_not_supported_has_one_class(engine):
+    table = sa.Table("returned", sa.MetaData(), sa.Column("id", sa.BigInteger))
+    table.create(engine)
+    with engine.connect() as connection:
+        for statement in (sa.insert(table).values(id=1).returning(table.c.id), sa.update(table).values(id=2), sa.delete(table)):
+            with pytest.raises(sa.exc.NotSupportedError, match="not supported"):
+                connection.execute(statement)

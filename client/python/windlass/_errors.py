@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class Error(Exception):
     """An error of a cluster, of the connection to it, or of an argument.
@@ -24,25 +26,37 @@ class InvalidError(Error):
 class NotFoundError(Error):
     """A table, column, schema, option, job or result does not exist."""
 
+    kind = "not_found"
+
 
 class AlreadyExistsError(Error):
     """There is something of this name already."""
+
+    kind = "already_exists"
 
 
 class UnsupportedError(Error):
     """Windlass does not do this."""
 
+    kind = "unsupported"
+
 
 class CancelledError(Error):
     """The statement was cancelled."""
+
+    kind = "cancelled"
 
 
 class TimedOutError(Error):
     """The time limit was exceeded."""
 
+    kind = "timed_out"
+
 
 class ResourceError(Error):
     """Memory, disk or a limit does not suffice."""
+
+    kind = "exhausted"
 
 
 class UnavailableError(Error):
@@ -54,9 +68,13 @@ class UnavailableError(Error):
 class DeniedError(Error):
     """The permission is missing."""
 
+    kind = "denied"
+
 
 class OutcomeUnknownError(Error):
     """Nobody knows whether the effect happened."""
+
+    kind = "outcome_unknown"
 
 
 class InternalError(Error):
@@ -88,8 +106,22 @@ _CLASSES: dict[str, type[Error]] = {
 }
 
 
+# Advice of the client for the command line, and the same for Python.
+_ADVICE = (
+    (re.compile(r"give one with --param (\d+)=VALUE"), "params has a value for each placeholder, in order"),
+    (re.compile(r"give one with --param (\w+)=VALUE"), r"give one in params, as in {'\1': value}"),
+    (re.compile(r"correct --url"), "correct the address"),
+    (re.compile(r"look at 'windlass jobs list'"), "look at session.jobs()"),
+    (re.compile(r"look at 'windlass cluster status'"), "look at session.status()"),
+    (re.compile(r"as 'windlass jobs list' prints it"), "as session.jobs() has it"),
+    (re.compile(r"see 'windlass jobs list'"), "see session.jobs()"),
+)
+
+
 def made(kind: str, message: str, retryable: bool) -> Error:
     """Returns the exception for an error of the native module."""
+    for of_command, of_python in _ADVICE:
+        message = of_command.sub(of_python, message)
     error = _CLASSES.get(kind, InternalError)(message)
     error.kind = kind
     error.retryable = retryable

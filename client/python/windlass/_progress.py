@@ -57,9 +57,9 @@ class Display:
         sys.stderr.flush()
         self._shown = len(text)
 
-    def callback(self) -> Callable[[str], None] | None:
-        """Returns what the native module calls, if anybody looks."""
-        return (lambda text: self.update(json.loads(text))) if self._show else None
+    def callback(self) -> Callable[[str | None], None] | None:
+        """Returns what the native module calls, if anybody looks: with news, or with None."""
+        return (lambda news: self.update(json.loads(news)) if news is not None else None) if self._show else None
 
     def clear(self) -> None:
         if self._shown:

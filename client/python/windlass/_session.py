@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import urllib.parse
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -13,11 +15,13 @@ import pyarrow as pa
 from . import _native
 from ._closing import Closing
 from ._cluster import LocalCluster
-from ._errors import InvalidError
+from ._errors import Error, InvalidError, NotFoundError, UnavailableError
 from ._jobs import Job
+from ._load import Failed, checked, stream_of
+from ._params import parameters
 from ._progress import Display
 from ._result import Result
-from ._sql import escaped, quoted, word
+from ._sql import escaped, parts_of, quoted, word
 
 IfThere = Literal["fail", "append", "append_only", "replace"]
 
@@ -63,7 +67,7 @@ def connect(
         cluster = LocalCluster(folder, slots, memory)
         url = cluster.url
     try:
-        opened = Session(_native.connect(url, token, session), cluster, progress)
+        opened = Session(_joined(url, token, session), cluster, progress, joined=session is not None)
         for name, value in (options or {}).items():
             opened.set(name, value)
     except BaseException:
@@ -73,11 +77,46 @@ def connect(
     return opened
 
 
+def _joined(url: str, token: str | None, session: str | None) -> _native.Session:
+    try:
+        return _native.connect(url, token, session)
+    except UnavailableError:
+        raise
+    except Error:
+        if _is_rest(url):
+            raise InvalidError(
+                f"{url} is the REST interface of a cluster: connect to the address of its primary, grpc://HOST:PORT, which 'windlass cluster status' names, "
+                "and whose port is 7077 unless --listen says otherwise"
+            ) from None
+        raise
+
+
+def _is_rest(url: str) -> bool:
+    """Whether the REST interface of a cluster answers there."""
+    where = urllib.parse.urlsplit(url)
+    if not where.hostname or "," in where.netloc:
+        return False
+    secure = where.scheme in ("https", "grpcs", "grpc+tls")
+    to = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(where.netloc, timeout=2)
+    try:
+        to.request("GET", "/api/v1/cluster")
+        answer = to.getresponse()
+        return answer.status == 200 and "executors" in json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        to.close()
+
+
 class Session(Closing):
     """A session: its options and its temporary tables live on the cluster. Made by :func:`connect`."""
 
-    def __init__(self, native: _native.Session, cluster: LocalCluster | None, progress: bool | None) -> None:
+    def __init__(
+        self, native: _native.Session, cluster: LocalCluster | None, progress: bool | None, joined: bool = False
+    ) -> None:
         self._opened: _native.Session | None = native
+        # Whether it is somebody else's, and stays open.
+        self.is_joined = joined
         self._process = os.getpid()
         self._cluster = cluster
         self._progress = progress
@@ -100,6 +139,11 @@ class Session(Closing):
         """The cluster's address."""
         return str(self._opened.url) if self._opened is not None else "closed"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether statements can be run: it is not closed, and of this process."""
+        return self._opened is not None and self._process == os.getpid()
+
     def sql(
         self,
         sql: str,
@@ -120,7 +164,7 @@ class Session(Closing):
         """
         display = Display(self._progress if progress is None else progress)
         try:
-            rows = self._native.execute(sql, _parameters(params), display.callback())
+            rows = self._native.execute(sql, parameters(params), display.callback())
         finally:
             display.clear()
         return Result(self, rows)
@@ -141,10 +185,13 @@ class Session(Closing):
     ) -> int:
         """Makes a table of rows of this process: all of them, or none. Returns their number.
 
+        Rows that are added to a table are put into its types. A value that would be another one there, as 1.7 in a column of whole numbers, is an error.
+
         Args:
             data: A pyarrow table, batch or reader, a data frame of polars or pandas, a relation of DuckDB, or anything else with Arrow's PyCapsule
                 interface. Readers are sent as they are read.
-            table: The table. It is created if it is missing.
+            table: The table. It is created if it is missing. A name with dots has its schema before it, ``sales.orders``; a part between double
+                quotes may have dots itself.
             schema: Its schema; the session's if it is left out, as with ``catalog``.
             catalog: Its catalog.
             temporary: Whether it ends with the session.
@@ -152,7 +199,29 @@ class Session(Closing):
         """
         if if_there not in get_args(IfThere):
             raise InvalidError(f"if_there is {if_there!r}: use one of {', '.join(get_args(IfThere))}")
-        return int(self._native.load(_stream(data), (table, schema, catalog, temporary), if_there))
+        parts = parts_of(table)
+        if len(parts) > 1 and (schema is not None or catalog is not None):
+            raise InvalidError(f"{table!r} names its schema: leave schema and catalog out")
+        *before, name = parts
+        schema = before[-1] if before else schema
+        catalog = before[0] if len(before) > 1 else catalog
+        rows, failed = stream_of(data), Failed()
+        if if_there.startswith("append"):
+            rows = checked(rows, self._columns_of(name, schema, catalog), name, failed)
+        try:
+            return int(self._native.load(rows, (name, schema, catalog, temporary), if_there))
+        except Error:
+            if failed.error is not None:
+                raise failed.error from None
+            raise
+
+    def _columns_of(self, table: str, schema: str | None, catalog: str | None) -> pa.Schema | None:
+        """Returns the columns of a table. None: there is none."""
+        name = ".".join(quoted(part) for part in (catalog, schema, table) if part is not None)
+        try:
+            return self.sql(f"SELECT * FROM {name} LIMIT 0", progress=False).schema
+        except NotFoundError:
+            return None
 
     def read_parquet(self, location: str, **options: object) -> Result:
         """Reads the Parquet files at a location: a file, a folder or a pattern; local to the executors, ``s3://``, ``wfs://`` or ``https://``."""
@@ -233,39 +302,3 @@ class Session(Closing):
         finally:
             if self._stop is not None and self._process == os.getpid():
                 self._stop()
-
-
-def _parameters(params: Sequence[Any] | Mapping[str, Any] | None) -> list[tuple[str, pa.Array]]:
-    if params is None:
-        return []
-    if isinstance(params, Mapping):
-        return [(str(name), _value(value)) for name, value in params.items()]
-    if isinstance(params, (str, bytes)):
-        raise InvalidError("params is a list or a dict of values, not a text: write [value]")
-    return [(str(at), _value(value)) for at, value in enumerate(params, 1)]
-
-
-def _value(value: Any) -> pa.Array:
-    if isinstance(value, pa.Scalar):
-        return pa.array([value.as_py()], value.type)
-    return pa.array([value])
-
-
-def _stream(data: Any) -> Any:
-    """Returns an object with Arrow's stream interface."""
-    if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
-    if isinstance(data, (pa.Table, pa.RecordBatchReader)):
-        return data
-    if hasattr(data, "__arrow_c_stream__"):
-        # Other libraries lay some arrays out in ways that pyarrow takes.
-        try:
-            return pa.RecordBatchReader.from_stream(data)
-        except pa.ArrowInvalid as error:
-            raise InvalidError(f"{type(data).__name__} is no table: {error}") from error
-    if hasattr(data, "__dataframe__") or type(data).__module__.startswith("pandas"):
-        return pa.Table.from_pandas(data, preserve_index=False)
-    for method in ("fetch_arrow_reader", "to_arrow_table", "arrow"):
-        if hasattr(data, method):
-            return getattr(data, method)()
-    raise InvalidError(f"rows cannot be taken from {type(data).__name__}: pass a table of pyarrow, polars, pandas or DuckDB")

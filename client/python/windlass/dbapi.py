@@ -12,17 +12,17 @@ Each statement is committed by itself, so ``commit()`` has nothing to do, and ``
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from . import _errors
 from ._closing import Closing
+from ._params import parameters as _parameters
 from ._result import Result
-from ._session import Session, _parameters
+from ._session import Session
 from ._session import connect as _connect
 from ._sql import first_word
 
@@ -189,7 +189,10 @@ class Connection(Closing):
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._job: str | None = None
+        # Whether something was written since the last commit().
+        self.has_written = False
+        # For SQLAlchemy: whether the program has said that each statement is committed by itself.
+        self.is_autocommit = False
         self._cancelled = False
 
     def cursor(self) -> Cursor:
@@ -197,20 +200,16 @@ class Connection(Closing):
         return Cursor(self)
 
     def commit(self) -> None:
-        """Does nothing: each statement is committed when it ends."""
+        """Has nothing to do: each statement is committed when it ends."""
+        self.has_written = False
 
     def rollback(self) -> None:
         """Raises an error: what has run is committed."""
         raise NotSupportedError("transactions are not supported: each statement is committed by itself")
 
     def cancel(self) -> None:
-        """Cancels the statement that another thread runs on this connection."""
+        """Cancels the statement that another thread runs on this connection, with all of its jobs."""
         self._cancelled = True
-        job = self._job
-        if job is not None:
-            # One that is not known has ended meanwhile.
-            with _translated(), suppress(_errors.NotFoundError):
-                self.session.job(job).cancel()
 
     def tables(
         self, catalog: str | None, schema: str | None, name: str | None = None, columns: bool = False
@@ -224,21 +223,18 @@ class Connection(Closing):
         """Ends the session, and a cluster that it started. A statement that another thread runs is cancelled."""
         self.session.close()
 
-    def _watch(self, progress: str) -> None:
-        """Hears about the statement under way, some times a second."""
+    def _look(self, news: str | None) -> None:
+        """Is called ten times a second while a statement is under way. An error ends the statement on the cluster."""
         if self._cancelled:
             raise _errors.CancelledError("the statement was cancelled")
-        self._job = json.loads(progress).get("job") or self._job
 
     def _run(self, operation: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> Result:
-        self._job, self._cancelled = None, False
-        try:
-            return Result(self.session, self.session._native.execute(operation, _parameters(parameters), self._watch))
-        finally:
-            self._job = None
+        self._cancelled = False
+        return Result(self.session, self.session._native.execute(operation, _parameters(parameters), self._look))
 
 
 _WRITES = {"insert", "copy"}
+_READS = {"select", "with", "values", "table", "from", "explain", "show", "describe", "desc", "set", "reset", "use"}
 
 
 class Cursor(Closing):
@@ -270,6 +266,7 @@ class Cursor(Closing):
         with _translated():
             result = self.connection._run(operation, parameters)
             self.job = result.job.id if result.job is not None else None
+            self.connection.has_written |= first_word(operation) not in _READS
             if first_word(operation) in _WRITES:
                 # The one row says how many rows were written.
                 self.rowcount = int(result.scalar() or 0)

@@ -26,6 +26,7 @@ from ibis.common.exceptions import TableNotFound
 
 from ._errors import NotFoundError
 from ._session import Session, connect
+from ._sql import quoted
 
 __all__ = ["Backend"]
 
@@ -149,7 +150,7 @@ class Backend(SQLBackend, NoUrl):
         if obj is None and schema is None:
             raise ValueError("name the columns (schema), or give the rows (obj)")
         if obj is not None and not isinstance(obj, ir.Expr):
-            self.con.load(obj, name, schema=database, temporary=temp, if_there="replace" if overwrite else "fail")
+            self.con.load(obj, quoted(name), schema=database, temporary=temp, if_there="replace" if overwrite else "fail")
             return self.table(name, database=database)
         target: sge.Expression = sg.table(name, db=database, quoted=True)
         if schema is not None:
@@ -173,7 +174,7 @@ class Backend(SQLBackend, NoUrl):
         self.raw_sql(f"DROP TABLE {'IF EXISTS ' if force else ''}{table}")
 
     def _register_in_memory_table(self, op: ops.InMemoryTable) -> None:
-        self.con.load(op.data.to_pyarrow(op.schema), op.name, temporary=True, if_there="replace")
+        self.con.load(op.data.to_pyarrow(op.schema), quoted(op.name), temporary=True, if_there="replace")
 
     def _finalize_memtable(self, name: str) -> None:
         self.drop_table(name, force=True)

@@ -18,7 +18,7 @@ import threading
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import exc, types
+from sqlalchemy import exc, types, util
 from sqlalchemy.engine import default, reflection
 from sqlalchemy.engine.interfaces import ExecuteStyle
 from sqlalchemy.sql import compiler
@@ -26,6 +26,7 @@ from sqlalchemy.sql import compiler
 from . import dbapi
 from ._session import Session
 from ._session import connect as _connect
+from ._sql import RESERVED
 
 __all__ = ["WindlassDialect"]
 
@@ -89,6 +90,10 @@ class WindlassDDLCompiler(compiler.DDLCompiler):
         raise exc.CompileError("Windlass has no computed columns: compute the value in a view")
 
 
+class WindlassPreparer(compiler.IdentifierPreparer):
+    reserved_words = compiler.RESERVED_WORDS | RESERVED
+
+
 class WindlassTypeCompiler(compiler.GenericTypeCompiler):
     def visit_FLOAT(self, type_: Any, **options: Any) -> str:
         return "REAL" if type_.precision is not None and type_.precision <= 24 else "DOUBLE"
@@ -140,6 +145,7 @@ class WindlassDialect(default.DefaultDialect):
     statement_compiler = WindlassCompiler
     ddl_compiler = WindlassDDLCompiler
     type_compiler_cls = WindlassTypeCompiler
+    preparer = WindlassPreparer
 
     supports_statement_cache = True
     supports_native_boolean = True
@@ -168,6 +174,7 @@ class WindlassDialect(default.DefaultDialect):
         super().__init__(**options)
         self._starting = threading.Lock()
         self._cluster: Session | None = None
+        self._warned = False
 
     @classmethod
     def import_dbapi(cls) -> Any:
@@ -217,17 +224,32 @@ class WindlassDialect(default.DefaultDialect):
         return ["AUTOCOMMIT"]
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        pass
+        # Whoever asks for it knows that nothing is undone.
+        _own(dbapi_connection).is_autocommit = True
+
+    def reset_isolation_level(self, dbapi_conn: Any) -> None:
+        _own(dbapi_conn).is_autocommit = False
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        if context is not None and context.isinsert and context.compiled.effective_returning:
+            raise dbapi.NotSupportedError("INSERT … RETURNING is not supported: give the values, such as a UUID, or select the rows after they are inserted")
         super().do_execute(cursor, statement, parameters, context)
         if context is not None and context.execute_style is ExecuteStyle.INSERTMANYVALUES:
             # Several statements insert the rows.
             context._rowcount = (context._rowcount or 0) + cursor.rowcount
 
+    def do_commit(self, dbapi_connection: Any) -> None:
+        dbapi_connection.commit()
+
     def do_rollback(self, dbapi_connection: Any) -> None:
-        # What has run is committed.
-        pass
+        """Does nothing, because what has run is committed. Says so the first time that there was something to undo."""
+        own = _own(dbapi_connection)
+        written, own.has_written = own.has_written, False
+        if written and not self._warned and not own.is_autocommit:
+            self._warned = True
+            util.warn(
+                "a rollback undoes nothing: Windlass has no transactions, and each statement is committed by itself; what was written before it stays"
+            )
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         return isinstance(e, dbapi.Error) and e.kind == "session_lost"
@@ -319,6 +341,12 @@ class WindlassDialect(default.DefaultDialect):
     def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **options: Any) -> Any:
         self._nothing_of(connection, table_name, schema, options)
         return {"text": None}
+
+
+def _own(connection: Any) -> dbapi.Connection:
+    """Returns a connection itself, which the pool may hand out wrapped."""
+    own: dbapi.Connection = getattr(connection, "dbapi_connection", None) or connection
+    return own
 
 
 def _missing(name: str, schema: str | None) -> exc.NoSuchTableError:

@@ -285,6 +285,17 @@ def bounded(text, limit, left_out=0):
     return f"{kept}\n… {left_out} bytes more were cut: see output_bytes in the section primary" if left_out else kept
 
 
+def told(error, trace):
+    """Returns an error and those that it comes from, without the frames inside the package of the session."""
+    package = sys.modules.get("windlass")
+    home = os.path.join(os.path.dirname(getattr(package, "__file__", None) or "/nowhere/"), "")
+    all_of_it = [traceback.TracebackException(type(error), error, trace)]
+    for one in all_of_it:
+        one.stack = traceback.StackSummary.from_list([frame for frame in one.stack if not frame.filename.startswith(home)])
+        all_of_it += [other for other in (one.__cause__, one.__context__) if other is not None]
+    return list(all_of_it[0].format())
+
+
 class Session:
     """The names of a session, and the statement that runs."""
 
@@ -363,7 +374,7 @@ class Session:
         trace = error.__traceback__
         while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<statement "):
             trace = trace.tb_next
-        lines = traceback.format_exception(type(error), error, trace)
+        lines = told(error, trace)
         try:
             message = str(error)
         except Exception as inner:

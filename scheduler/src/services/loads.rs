@@ -11,7 +11,7 @@ use super::runs::{Ask, Runs};
 use crate::errors::QueryError;
 use crate::statements::catalog::{Catalog, TableName, check_storable, written};
 use crate::statements::sessions::Session;
-use crate::statements::{Execution, Info, Statements};
+use crate::statements::{Execution, Info, Quotes, Statements};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -136,7 +136,7 @@ impl Loads {
                 "a temporary table is the session's own: name no catalog and no schema for it".to_string(),
             ));
         }
-        let own = session.resolve(quote(&target.table));
+        let own = session.resolve(format!("\"{}\"", target.table.replace('"', "\"\"")));
         let name = TableName::new(
             target.catalog.as_deref().unwrap_or(&own.catalog),
             target.schema.as_deref().unwrap_or(&own.schema),
@@ -149,9 +149,11 @@ impl Loads {
             }
         };
         let mode = mode(&target, exists)?;
+        let quotes = Quotes::of(&session.state());
+        let name_of = |name: &str| quotes.name(name);
         let table = match explicit {
-            true => format!("{}.{}.{}", quote(&name.catalog), quote(&name.schema), quote(&name.table)),
-            false => quote(&name.table),
+            true => format!("{}.{}.{}", name_of(&name.catalog), name_of(&name.schema), name_of(&name.table)),
+            false => name_of(&name.table),
         };
         let (loads, by, temporary) = (self.clone(), by.clone(), target.temporary);
         let appends = target.if_exists == Some(IfExists::Append);
@@ -206,10 +208,11 @@ impl Load {
         incoming: Incoming,
     ) -> Result<u64, QueryError> {
         let (schema, rows) = write(catalog, folder, incoming).await?;
-        let (from, location) = (quote(staged), folder.to_string().replace('\'', "''"));
-        let over = format!("CREATE EXTERNAL TEMPORARY TABLE {from} STORED AS ARROW LOCATION '{location}'");
+        let quotes = Quotes::of(&self.session.state());
+        let (from, location) = (quotes.name(staged), quotes.text(&folder.to_string()));
+        let over = format!("CREATE EXTERNAL TEMPORARY TABLE {from} STORED AS ARROW LOCATION {location}");
         self.run_one(over, Info::default()).await?;
-        let columns: Vec<String> = schema.fields().iter().map(|field| quote(field.name())).collect();
+        let columns: Vec<String> = schema.fields().iter().map(|field| quotes.name(field.name())).collect();
         let (table, columns) = (&self.table, columns.join(", "));
         let temporary = if self.temporary { "TEMPORARY " } else { "" };
         let append = format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {from}");
@@ -270,10 +273,6 @@ fn plain(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, QueryEr
     plain.map_err(|error| QueryError::from(DataFusionError::from(error)))
 }
 
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,10 +292,5 @@ mod tests {
         assert_eq!(decide(Some(IfExists::Replace), create), (Ok(Mode::Replace), Ok(Mode::Create)));
         assert_eq!(decide(Some(IfExists::Append), create), (Ok(Mode::Append), Ok(Mode::Create)));
         assert_eq!(decide(None, None), (Err(ErrorKind::Invalid), Err(ErrorKind::Invalid)));
-    }
-
-    #[test]
-    fn names_are_quoted() {
-        assert_eq!(quote("a \"b\""), "\"a \"\"b\"\"\"");
     }
 }

@@ -66,6 +66,7 @@ use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use outcome::UnderWay;
+pub(crate) use parse::quotes::Quotes;
 use parse::target::WriteTo;
 use patience::Patience;
 use planning::Planned;

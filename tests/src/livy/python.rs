@@ -226,6 +226,10 @@ fn names_of_sql_are_seen_by_python_and_back() {
     session.text("spark.conf.set('datafusion.execution.time_zone', '+05:00')");
     let zone = "select value from information_schema.df_settings where name = 'datafusion.execution.time_zone'";
     assert_eq!(session.sql(zone), json!([["+05:00"]]));
+    // What ends a program's own session leaves this one, and its tables.
+    assert_eq!(session.text("spark.stop()\nspark.table('numbers').count()"), "5");
+    let built = "from windlass.spark import SparkSession\nSparkSession.builder.appName('x').getOrCreate() is spark";
+    assert_eq!(session.text(built), "True");
     let other = tried.open();
     assert!(other.error("spark.table('doubled').show()").1.contains("doubled"));
     // A statement of SQL ends with the Python that waits for it.

@@ -14,6 +14,7 @@ mod lists;
 mod merged;
 mod numbers;
 mod precedence;
+pub(crate) mod quotes;
 mod rewrite;
 mod rows;
 pub(super) mod secrets;

@@ -18,6 +18,7 @@ from dbt.adapters.windlass.connections import WindlassConnectionManager
 from dbt.adapters.windlass.types import sql_type
 from dbt_common.contracts.constraints import ConstraintType
 from dbt_common.exceptions import DbtDatabaseError
+from windlass._sql import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -145,6 +146,22 @@ class WindlassAdapter(SQLAdapter):
         return self._catalog_filter_table(_catalog(rows), used_schemas)
 
     @available
+    @classmethod
+    def column_name(cls, column: dict[str, Any]) -> str:
+        """Returns the name of a column of a contract as SQL has it. A word that the parser takes for something else is quoted, without being asked."""
+        name = str(column["name"])
+        if column.get("quote"):
+            return str(cls.quote(name))
+        return str(cls.quote(name.lower())) if name.lower() in RESERVED else name
+
+    @available
+    @classmethod
+    def render_raw_columns_constraints(cls, raw_columns: dict[str, dict[str, Any]]) -> list[str]:
+        named = {key: {**column, "name": cls.column_name(column), "quote": False} for key, column in raw_columns.items()}
+        rendered: list[str] = super().render_raw_columns_constraints(named)
+        return rendered
+
+    @available
     def load_seed(self, relation: BaseRelation, rows: agate.Table) -> None:
         """Sends the rows of a seed, as texts, into a temporary table."""
         columns = {
@@ -152,7 +169,7 @@ class WindlassAdapter(SQLAdapter):
             for at, name in enumerate(rows.column_names)
         }
         try:
-            self._session.load(pa.table(columns), relation.identifier, temporary=True, if_there="replace")
+            self._session.load(pa.table(columns), self.quote(relation.identifier), temporary=True, if_there="replace")
         except windlass.Error as error:
             raise DbtDatabaseError(str(error)) from error
 

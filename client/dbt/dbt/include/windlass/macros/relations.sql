@@ -29,6 +29,13 @@
   )
 {%- endmacro %}
 
+{# The columns of a contract, which the query of a model is read for. #}
+{% macro windlass__get_column_names() -%}
+  {% for name in model['columns'] -%}
+    {{ adapter.column_name(model['columns'][name]) }}{{ ', ' if not loop.last }}
+  {%- endfor %}
+{%- endmacro %}
+
 {% macro windlass__create_view_as(relation, sql) -%}
   {% do windlass__run_header() %}
   create or replace view {{ relation }}
