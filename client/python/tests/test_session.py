@@ -108,6 +108,20 @@ def test_a_table_that_is_there(session):
     session.sql("DROP TABLE present")
 
 
+@pytest.mark.parametrize("dialect", ["generic", "spark", "mysql"])
+def test_values_are_loaded_in_every_dialect(session, dialect):
+    session.sql(f"SET datafusion.sql_parser.dialect = '{dialect}'")
+    try:
+        rows = pyarrow.table({"t": ["value"], 'odd `na"me`': [7], "Upper": [True]})
+        session.load(rows, "of a dialect")
+        session.load(rows, "of a dialect", if_there="append")
+        session.load(rows, "of a dialect", if_there="replace")
+    finally:
+        session.sql("SET datafusion.sql_parser.dialect = generic")
+    assert session.sql('SELECT * FROM "of a dialect"').arrow().to_pylist() == rows.to_pylist()
+    session.sql('DROP TABLE "of a dialect"')
+
+
 def test_loads_that_append_side_by_side_make_one_table(session):
     rows, errors = pyarrow.table({"k": [1, 2]}), []
 
