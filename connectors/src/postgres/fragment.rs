@@ -40,7 +40,7 @@ impl PostgresTable {
         let settings = self.settings().await?;
         let held = self.snapshots.of(&settings, request.session);
         let connections = self.connections(&settings, &held).await?;
-        let snapshot = held.snapshot(&settings, &self.canceller, self.held()).await?;
+        let snapshot = held.snapshot(&settings, &self.canceller).await?;
         let mut connection = snapshot.connection().await;
         let mut relations = Vec::new();
         for (_, table) in &tables {

@@ -270,25 +270,14 @@ impl PostgresTable {
         Ok(Arc::new(self.location.settings(&self.spec).await?))
     }
 
-    /// Finds the table, and holds it until the transaction of `connection` ends.
     async fn relation(&self, connection: &mut Connection) -> Result<Relation> {
-        let relation = match self.spec.options.text(QUERY) {
+        Ok(match self.spec.options.text(QUERY) {
             Some(query) => {
                 let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();
                 query::found(connection, query, &names).await?
             }
-            None => {
-                relation::hold(connection, name(&self.spec)).await?;
-                Relation::find(connection, name(&self.spec)).await?
-            }
-        };
-        relation::require_as_seen(connection).await?;
-        Ok(relation)
-    }
-
-    /// The table that a statement holds first. `None`: its rows are those of a query.
-    fn held(&self) -> Option<&str> {
-        self.spec.options.text(QUERY).is_none().then(|| name(&self.spec))
+            None => Relation::find(connection, name(&self.spec)).await?,
+        })
     }
 
     /// Whether the server enforces these keys, on which a plan relies.
@@ -332,7 +321,7 @@ impl PostgresTable {
         }
         let column = quoted(&known.name);
         let bounds = format!("SELECT min({column})::int8, max({column})::int8 FROM {}", relation.quoted());
-        let row = connection.execute(&bounds).await?.into_iter().next().unwrap_or_default();
+        let row = connection.look(&bounds).await?.into_iter().next().unwrap_or_default();
         let bound = |at: usize| row.get(at)?.as_ref()?.parse::<i64>().ok();
         Ok(match (bound(0), bound(1)) {
             (Some(least), Some(greatest)) => by_column(relation, &known.name, least, greatest, count),
@@ -381,7 +370,7 @@ impl ConnectorTable for PostgresTable {
         let settings = self.settings().await?;
         let held = self.snapshots.of(&settings, request.session);
         let connections = self.connections(&settings, &held).await?;
-        let snapshot = held.snapshot(&settings, &self.canceller, self.held()).await?;
+        let snapshot = held.snapshot(&settings, &self.canceller).await?;
         let mut connection = snapshot.connection().await;
         let relation = self.relation(&mut connection).await?;
         let column = |field: &Arc<Field>| {
@@ -459,7 +448,7 @@ async fn estimated(connection: &mut Connection, query: &Query) -> Result<Option<
 
 /// How many rows the server expects of a query, of how many bytes each.
 async fn expected(connection: &mut Connection, sql: &str) -> Result<Option<(u64, u64)>> {
-    let rows = connection.execute(&format!("EXPLAIN {sql}")).await?;
+    let rows = connection.look(&format!("EXPLAIN {sql}")).await?;
     let first = rows.into_iter().flatten().flatten().next();
     let first = first.ok_or_else(|| internal_datafusion_err!("PostgreSQL explains nothing"))?;
     let number = |name: &str| {

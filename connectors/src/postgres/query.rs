@@ -27,7 +27,7 @@ async fn check(connection: &mut Connection, query: &str) -> Result<()> {
     // It opens a cursor, and reads no row.
     let check =
         format!("SELECT pg_catalog.length(pg_catalog.query_to_xmlschema({}, false, false, '')::text)", literal(query));
-    connection.execute(&check).await.map(|_| ())
+    connection.look(&check).await.map(|_| ())
 }
 
 fn of(query: &str, columns: Vec<ServerColumn>) -> Relation {

@@ -122,45 +122,9 @@ impl Relation {
     }
 }
 
-/// The name of a table for SQL. `table`: the same, as somebody wrote it.
-pub(super) async fn named(connection: &mut Connection, table: &str) -> Result<Option<String>> {
-    let found = format!(
-        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = pg_catalog.to_regclass({})",
-        literal(table)
-    );
-    let rows = connection.execute(&found).await?;
-    Ok(match rows.first().map(Vec::as_slice) {
-        Some([Some(schema), Some(name)]) => Some(format!("{}.{}", quoted(schema), quoted(name))),
-        _ => None,
-    })
-}
-
-/// Keeps a table, all that a view reads, and all partitions as they are until the transaction of `connection` ends: nobody rewrites, empties, renames or drops
-/// them. Splits may begin much later than the statement.
-pub(super) async fn hold(connection: &mut Connection, table: &str) -> Result<()> {
-    match named(connection, table).await? {
-        // The planner locks what it looks at, of any kind.
-        Some(name) => connection.execute(&format!("EXPLAIN SELECT FROM {name}")).await.map(|_| ()),
-        None => Ok(()),
-    }
-}
-
-/// # Errors
-/// Something that the transaction of `connection` holds was made, rewritten or emptied between its snapshot and its lock. The snapshot would see no row of it.
-pub(super) async fn require_as_seen(connection: &mut Connection) -> Result<()> {
-    let changed = "SELECT pg_catalog.min(coalesce(c.relname, l.relation::pg_catalog.regclass::text)) FROM pg_catalog.pg_locks l \
-         LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' \
-         AND (c.oid IS NULL OR c.relkind IN ('r', 'm') AND c.relfilenode <> 0 AND c.relfilenode <> pg_catalog.pg_relation_filenode(c.oid))";
-    match connection.execute(changed).await?.into_iter().flatten().flatten().next() {
-        Some(name) => Err(changed_meanwhile(&name)),
-        None => Ok(()),
-    }
-}
-
-fn changed_meanwhile(table: &str) -> PostgresError {
+pub(super) fn changed_meanwhile(table: &str) -> PostgresError {
     PostgresError::Value(format!(
-        "{table} was created, renamed, rewritten or emptied in PostgreSQL while the statement began: run it again"
+        "{table} of PostgreSQL was created, renamed, rewritten or emptied while the statement ran: run it again"
     ))
 }
 

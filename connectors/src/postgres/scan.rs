@@ -202,6 +202,7 @@ impl Opening {
                         "SET LOCAL max_parallel_workers_per_gather TO 0; SET LOCAL synchronize_seqscans TO off";
                     connection.execute(as_they_lie).await?;
                 }
+                Snapshot::require_as_seen(&mut connection, &self.query.sql(&self.condition)).await?;
                 Ok(connection)
             }
             // Which of them depends on the version.

@@ -2,12 +2,14 @@
 //!
 //! The primary holds a transaction that has exported its snapshot (`pg_export_snapshot()`); each split, on whichever executor, begins a transaction of
 //! its own that imports it. Scans of one statement share a snapshot, also those of several tables: they are told by the session and by the instant at which the
-//! statement began. The transaction also holds all tables that are read (`relation::hold`), because a split may begin when others have ended, and a snapshot does
-//! not show what a table was before it was rewritten or emptied. It ends when the last guard of the statement's scans is dropped.
+//! statement began. The transaction ends when the last guard of the statement's scans is dropped.
+//!
+//! It holds no lock on what is read: whoever waited for that, to change a table, would have splits that have not begun wait behind it. A split finds out by itself
+//! whether something was changed since the snapshot ([`Snapshot::require_as_seen`]).
 
 use super::bounds::{Bounds, Share};
-use super::error::{PostgresError, Result};
-use super::relation;
+use super::error::Result;
+use super::relation::changed_meanwhile;
 use super::settings::Settings;
 use super::wire::{Canceller, Connection, literal};
 use chrono::{DateTime, Utc};
@@ -31,30 +33,10 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    /// `first`: a table that is held from before the snapshot on, so that what changes it is seen whole or not at all.
-    async fn export(settings: &Arc<Settings>, canceller: &Canceller, first: Option<&str>) -> Result<Self> {
-        const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        const EXPORT: &str = "SELECT pg_catalog.pg_export_snapshot()";
+    async fn export(settings: &Arc<Settings>, canceller: &Canceller) -> Result<Self> {
         let mut connection = Connection::open(settings, canceller).await?;
-        let name = match first {
-            Some(table) => relation::named(&mut connection, table).await?,
-            None => None,
-        };
-        let held = match &name {
-            Some(name) => {
-                connection.execute(&format!("{BEGIN}; LOCK TABLE {name} IN ACCESS SHARE MODE; {EXPORT}")).await
-            }
-            None => connection.execute(&format!("{BEGIN}; {EXPORT}")).await,
-        };
-        let rows = match held {
-            // Some kinds of tables cannot be locked so, and some users may not: `relation::hold` does it, behind the snapshot.
-            Err(PostgresError::Refused(refusal)) if name.is_some() => {
-                tracing::debug!(?refusal, "a table of PostgreSQL is not held from before the snapshot on");
-                connection.execute("ROLLBACK").await?;
-                connection.execute(&format!("{BEGIN}; {EXPORT}")).await?
-            }
-            rows => rows?,
-        };
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let rows = connection.execute("SELECT pg_catalog.pg_export_snapshot()").await?;
         let id = rows.into_iter().flatten().flatten().next().unwrap_or_default();
         Ok(Self { id, connection: AsyncMutex::new(connection) })
     }
@@ -73,6 +55,24 @@ impl Snapshot {
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         connection.execute(&format!("SET TRANSACTION SNAPSHOT {}", literal(id))).await?;
         Ok(())
+    }
+
+    /// Locks what a query reads, as that would, until the transaction of `connection` ends. That is one of [`Snapshot::import`].
+    ///
+    /// # Errors
+    /// Some of it was made, renamed, rewritten or emptied since the snapshot, which would see other rows of it, or none.
+    pub async fn require_as_seen(connection: &mut Connection, query: &str) -> Result<()> {
+        // Functions know what is there now, and tables what the snapshot sees.
+        const CHANGED: &str = "SELECT pg_catalog.min(l.relation::pg_catalog.regclass::text) FROM pg_catalog.pg_locks l \
+            LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND (c.oid IS NULL OR c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+            AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', n.nspname, c.relname)) IS DISTINCT FROM c.oid \
+            OR c.relkind IN ('r', 'm') AND c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid))";
+        connection.execute(&format!("EXPLAIN {query}")).await?;
+        match connection.execute(CHANGED).await?.into_iter().flatten().flatten().next() {
+            Some(name) => Err(changed_meanwhile(&name)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -101,14 +101,8 @@ pub(super) struct Snapshots(Arc<Mutex<HashMap<Reader, Weak<Exported>>>>);
 pub(super) struct Held(Arc<Exported>);
 
 impl Held {
-    /// `table`: one that the statement reads.
-    pub async fn snapshot(
-        &self,
-        settings: &Arc<Settings>,
-        canceller: &Canceller,
-        table: Option<&str>,
-    ) -> Result<&Snapshot> {
-        self.0.snapshot.get_or_try_init(|| Snapshot::export(settings, canceller, table)).await
+    pub async fn snapshot(&self, settings: &Arc<Settings>, canceller: &Canceller) -> Result<&Snapshot> {
+        self.0.snapshot.get_or_try_init(|| Snapshot::export(settings, canceller)).await
     }
 
     /// Returns how many of `most` connections the statement has for a table: up to `wanted`.

@@ -155,6 +155,13 @@ impl Connection {
         self.done(rows)
     }
 
+    /// Executes a query in the transaction that is open, and gives up the locks that it takes.
+    pub async fn look(&mut self, sql: &str) -> Result<Rows> {
+        const PART: &str = "windlass_look";
+        let back = format!("ROLLBACK TO SAVEPOINT {PART}; RELEASE SAVEPOINT {PART}");
+        self.execute(&format!("SAVEPOINT {PART}; {sql}\n; {back}")).await
+    }
+
     /// Begins `COPY … TO STDOUT`, whose rows [`Connection::next_row`] gives.
     pub async fn copy_out(&mut self, sql: &str) -> Result<()> {
         self.begin(sql)?;

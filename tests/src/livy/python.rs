@@ -204,7 +204,7 @@ fn statements_are_cancelled() {
         ended["output"].clone()
     };
     for code in ["while True: pass", "import time\ntime.sleep(1000)", "import threading\nthreading.Event().wait()"] {
-        assert_eq!(cancelled(code)["data"]["text/plain"], "so far", "{code}");
+        assert_eq!(cancelled(code)["data"]["text/plain"], "so far\n", "{code}");
         assert_eq!((session.text("kept").as_str(), session.pid()), ("7", pid), "{code}");
     }
     // One that does not listen takes the process along.
