@@ -7,6 +7,13 @@ use proptest::test_runner::{TestError, TestRunner};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+/// What a checker says: the violation that it has seen.
+pub(crate) type Verdict = Result<(), String>;
+
+pub(crate) fn check(holds: bool, violation: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(violation()) }
+}
+
 /// A world that is a function of its seed.
 pub(crate) trait Simulation: Sized {
     type Defect: Copy + Debug;

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::dice::Dice;
-use crate::simulation::{Simulation, defects_are_noticed, holds, situations_occur};
+use crate::simulation::{Simulation, Verdict, check, defects_are_noticed, holds, situations_occur};
 use std::collections::BTreeSet;
 
 const LIMITS: Limits = Limits { kept: 4, waiting: 3, bytes: 100 };
@@ -60,12 +60,6 @@ struct World {
     took_effect: BTreeSet<u32>,
     forgotten: bool,
     seen: BTreeMap<&'static str, u64>,
-}
-
-type Verdict = Result<(), String>;
-
-fn check(holds: bool, violation: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(violation()) }
 }
 
 impl World {

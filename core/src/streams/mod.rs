@@ -301,7 +301,7 @@ enum Phase {
         until: Option<Instant>,
     },
     Looking,
-    /// A change is being stored. `after`: what it is, if the store takes it.
+    /// A change is being stored: the record that it leaves, and what it is.
     Persisting {
         record: Box<Record>,
         what: Stored,
@@ -309,10 +309,8 @@ enum Phase {
     Running {
         is_stopping: bool,
     },
-    /// Nobody knows what the store has. `commit`: the epoch whose output may be published.
-    Reading {
-        commit: Option<u64>,
-    },
+    /// Nobody knows what the store has.
+    Reading,
     Over(Reply),
 }
 
@@ -336,7 +334,7 @@ pub struct Job {
     asked: Vec<(u64, Request)>,
     /// The request that is being stored.
     requested: Option<Request>,
-    /// Whether the output of a run waits for a change after which its publication cannot be done.
+    /// Whether the output of a run may be published, or waits for a change after which that cannot be done any more.
     is_unfenced: bool,
     /// Failures of the present epoch in a row.
     failures: u32,
@@ -399,11 +397,8 @@ impl Job {
                 }
             }
             Event::Persisted(said) => self.persisted(now, said, &mut out),
-            Event::Read(found) => {
-                if let Phase::Reading { commit } = self.phase {
-                    self.found(now, found, commit, &mut out);
-                }
-            }
+            Event::Read(found) if self.phase == Phase::Reading => self.found(now, found, &mut out),
+            Event::Read(_) => {}
         }
         self.go_on(now, &mut out);
         out
@@ -488,7 +483,7 @@ impl Job {
             });
         }
         let is_done = |next: &Record, partition: &Partition| next.at.get(partition).is_some_and(|place| place.is_done);
-        let mut plan = Plan { until: BTreeMap::new(), watermark: None, starts: BTreeMap::new() };
+        let mut plan = Plan::default();
         for (partition, offer) in &offers {
             let is_free = offer.parents.iter().all(|of| is_done(&next, of) || !offers.contains_key(of));
             let until = match &next.goal {
@@ -527,18 +522,17 @@ impl Job {
     fn ran(&mut self, now: Instant, ran: Result<Report, Failure>, is_stopping: bool, out: &mut Output) {
         if let Ok(report) = &ran {
             self.heard.retain(|partition, _| !report.times.contains_key(partition));
-            let until = self.record.planned.iter().flat_map(|plan| &plan.until);
-            self.found_nothing = report.times.is_empty()
-                && until.clone().count() > 0
-                && until.into_iter().all(|(partition, _)| report.caught_up.contains(partition));
+            self.found_nothing = self.record.planned.as_ref().is_some_and(|plan| {
+                let mut partitions = plan.until.keys();
+                let all_caught_up = partitions.all(|partition| report.caught_up.contains(partition));
+                !plan.until.is_empty() && all_caught_up && report.times.is_empty()
+            });
         }
         match ran {
             // Its output is there, so a request that came meanwhile can wait.
             Ok(report) => match self.record.clone().after(report) {
                 Ok(next) => self.persist(next, Stored::Commit, out),
-                Err(reason) => {
-                    self.failed(now, Failure { reason, may_pass: false }, out);
-                }
+                Err(reason) => self.failed(now, Failure { reason, may_pass: false }, out),
             },
             Err(_) if is_stopping => self.phase = Phase::Waiting { until: Some(now) },
             Err(failure) => self.failed(now, failure, out),
@@ -598,31 +592,30 @@ impl Job {
             return;
         };
         let requested = self.requested.take();
+        let number = match what {
+            Stored::Wish(number) => number,
+            Stored::Forget(number) => Some(number),
+            Stored::Plan | Stored::Commit | Stored::Fence => None,
+        };
         match (said, what) {
-            (Said::Done, Stored::Forget(number)) => self.over(Reply::Gone, Some((number, Reply::Done)), out),
+            (Said::Done, Stored::Forget(_)) => self.over(Reply::Gone, number.map(|number| (number, Reply::Done)), out),
             (Said::Done, _) => self.stored(now, *record, what, out),
-            (Said::NotLeading, Stored::Wish(Some(number)) | Stored::Forget(number)) => {
-                out.facts.push(Fact::Left);
-                self.over(Reply::NotLeading, Some((number, Reply::NotLeading)), out);
-            }
             (Said::NotLeading, _) => {
                 out.facts.push(Fact::Left);
-                self.over(Reply::NotLeading, None, out);
+                self.over(Reply::NotLeading, number.map(|number| (number, Reply::NotLeading)), out);
             }
-            (Said::Unknown, Stored::Wish(Some(number)) | Stored::Forget(number)) => {
+            (Said::Unknown, _) => {
                 // It may be asked for twice.
-                self.asked.splice(0..0, requested.map(|request| (number, request)));
-                self.reread(self.unfenced(), out);
-            }
-            (Said::Unknown, Stored::Commit | Stored::Fence) => self.reread(Some(self.record.epoch), out),
-            (Said::Unknown, Stored::Plan | Stored::Wish(None)) => self.reread(self.unfenced(), out),
-            (Said::Refused(failure), Stored::Wish(Some(number)) | Stored::Forget(number)) => {
-                out.reply.push((number, Reply::NotStored(failure.reason)));
+                self.asked.splice(0..0, number.zip(requested));
+                self.is_unfenced |= what == Stored::Commit;
+                self.phase = Phase::Reading;
+                out.send = Some(Effect::Read);
             }
             (Said::Refused(failure), Stored::Commit) => self.failed(now, failure, out),
-            (Said::Refused(failure), Stored::Plan | Stored::Fence | Stored::Wish(None)) => {
-                self.failed(now, Failure { may_pass: true, ..failure }, out);
-            }
+            (Said::Refused(failure), _) => match number {
+                Some(number) => out.reply.push((number, Reply::NotStored(failure.reason))),
+                None => self.failed(now, Failure { may_pass: true, ..failure }, out),
+            },
         }
     }
 
@@ -654,32 +647,19 @@ impl Job {
         self.phase = Phase::Waiting { until: Some(again) };
     }
 
-    /// The epoch whose output may be published.
-    fn unfenced(&self) -> Option<u64> {
-        self.is_unfenced.then_some(self.record.epoch)
-    }
-
-    fn reread(&mut self, commit: Option<u64>, out: &mut Output) {
-        self.phase = Phase::Reading { commit };
-        out.send = Some(Effect::Read);
-    }
-
     /// Goes on with what the store has.
-    fn found(&mut self, now: Instant, found: Option<Box<Record>>, commit: Option<u64>, out: &mut Output) {
+    fn found(&mut self, now: Instant, found: Option<Box<Record>>, out: &mut Output) {
         self.phase = Phase::Waiting { until: Some(now) };
         let Some(record) = found else {
             let dropped = self.asked.iter().position(|(_, request)| *request == Request::Drop);
             let dropped = dropped.map(|at| (self.asked.remove(at).0, Reply::Done));
             return self.over(Reply::Gone, dropped, out);
         };
+        let is_committed = record.epoch > self.record.epoch;
         self.record = *record;
-        match commit {
-            Some(epoch) if self.record.epoch > epoch => {
-                self.is_unfenced = false;
-                self.committed(now, out);
-            }
-            Some(_) => self.is_unfenced = true,
-            None => {}
+        if self.is_unfenced && is_committed {
+            self.is_unfenced = false;
+            self.committed(now, out);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::dice::Dice;
-use crate::simulation::{Simulation, defects_are_noticed, holds, situations_occur};
+use crate::simulation::{Simulation, Verdict, check, defects_are_noticed, holds, situations_occur};
 
 /// A defect planted in the model's shell or store, to prove that the checker notices it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +98,6 @@ struct World {
     resume: u64,
     next: u64,
     seen: BTreeMap<&'static str, u64>,
-}
-
-type Verdict = Result<(), String>;
-
-fn check(holds: bool, violation: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(violation()) }
 }
 
 fn number(position: &str) -> usize {

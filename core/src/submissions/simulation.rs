@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::dice::Dice;
-use crate::simulation::{Simulation, defects_are_noticed, holds, situations_occur};
+use crate::simulation::{Simulation, Verdict, check, defects_are_noticed, holds, situations_occur};
 use std::collections::BTreeMap;
 
 /// A defect planted in the model's shell, to prove that the checker notices it.
@@ -88,12 +88,6 @@ struct World {
     former: Option<Leader>,
     truths: BTreeMap<u64, Truth>,
     seen: BTreeMap<&'static str, u64>,
-}
-
-type Verdict = Result<(), String>;
-
-fn check(holds: bool, violation: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(violation()) }
 }
 
 impl World {

@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::dice::Dice;
-use crate::simulation::{Simulation, defects_are_noticed, holds, situations_occur};
+use crate::simulation::{Simulation, Verdict, check, defects_are_noticed, holds, situations_occur};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A defect planted in the model's shell or the machine's outputs, to prove that the checker notices it.
@@ -94,12 +94,6 @@ struct World {
     writes: BTreeMap<WriteId, Truth>,
     next: u64,
     seen: BTreeMap<&'static str, u64>,
-}
-
-type Verdict = Result<(), String>;
-
-fn check(holds: bool, violation: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(violation()) }
 }
 
 fn content(write: WriteId, task: u64) -> String {

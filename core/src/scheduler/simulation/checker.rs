@@ -4,6 +4,7 @@ use crate::event::{Command, Event, Fact, JobError, Launch, Outcome, Output, Pers
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId, TaskId};
 use crate::job::{JobSpec, MapLocation, Once};
+use crate::simulation::{Verdict, check};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -77,12 +78,6 @@ impl Member {
             declared => declared.min(self.memory[1]),
         }
     }
-}
-
-type Verdict = Result<(), String>;
-
-fn check(holds: bool, complaint: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(complaint()) }
 }
 
 impl Checker {
