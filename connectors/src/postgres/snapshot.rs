@@ -68,8 +68,9 @@ impl Snapshot {
             WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND (c.oid IS NULL OR c.relkind IN ('r', 'p', 'v', 'm', 'f') \
             AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', n.nspname, c.relname)) IS DISTINCT FROM c.oid \
             OR c.relkind IN ('r', 'm') AND c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid))";
-        connection.execute(&format!("EXPLAIN {query}")).await?;
-        match connection.execute(CHANGED).await?.into_iter().flatten().flatten().next() {
+        // The answer is that of the last one.
+        match connection.execute(&format!("EXPLAIN {query}\n; {CHANGED}")).await?.into_iter().flatten().flatten().next()
+        {
             Some(name) => Err(changed_meanwhile(&name)),
             None => Ok(()),
         }

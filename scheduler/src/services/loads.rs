@@ -16,7 +16,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::ipc::writer::FileWriter;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, TableReference};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use object_store::{ObjectStoreExt, WriteMultipart};
@@ -136,7 +136,7 @@ impl Loads {
                 "a temporary table is the session's own: name no catalog and no schema for it".to_string(),
             ));
         }
-        let own = session.resolve(format!("\"{}\"", target.table.replace('"', "\"\"")));
+        let own = session.resolve(TableReference::bare(target.table.as_str()));
         let name = TableName::new(
             target.catalog.as_deref().unwrap_or(&own.catalog),
             target.schema.as_deref().unwrap_or(&own.schema),
@@ -150,11 +150,8 @@ impl Loads {
         };
         let mode = mode(&target, exists)?;
         let quotes = Quotes::of(&session.state());
-        let name_of = |name: &str| quotes.name(name);
-        let table = match explicit {
-            true => format!("{}.{}.{}", name_of(&name.catalog), name_of(&name.schema), name_of(&name.table)),
-            false => name_of(&name.table),
-        };
+        let [catalog, schema, table] = [&name.catalog, &name.schema, &name.table].map(|part| quotes.name(part));
+        let table = if explicit { format!("{catalog}.{schema}.{table}") } else { table };
         let (loads, by, temporary) = (self.clone(), by.clone(), target.temporary);
         let appends = target.if_exists == Some(IfExists::Append);
         Ok(Load { loads, by, session, table, temporary, mode, appends, info })

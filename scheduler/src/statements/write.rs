@@ -136,10 +136,11 @@ impl Read {
     /// Refuses to replace a table that has changed.
     fn check(&self, now: &Record) -> Result<(), QueryError> {
         match now {
-            Record::Table(table) if table.id == self.table => match table.managed() {
-                Some(managed) if managed.folders == self.folders => Ok(()),
-                _ => Err(changed(&self.table)),
-            },
+            Record::Table(table)
+                if table.id == self.table && table.managed().is_some_and(|managed| managed.folders == self.folders) =>
+            {
+                Ok(())
+            }
             _ => Err(changed(&self.table)),
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! The planner takes all VALUES of such a statement for rows of the table, except those in FROM (`right::value_lists` of the engine).
 
-use super::walk::taken;
+use super::walk::{lists_in, taken};
 use crate::errors::QueryError;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, CastKind, Expr, Query, SetExpr, TableFactor, VisitMut, VisitorMut};
@@ -92,24 +92,16 @@ fn mark_cast(value: &mut Expr) {
 
 /// Puts VALUES that are a query, or a part of a set operation, into FROM.
 fn in_from(body: &mut SetExpr) -> Result<(), QueryError> {
-    let mut waiting = vec![body];
-    while let Some(part) = waiting.pop() {
-        match part {
-            SetExpr::SetOperation { left, right, .. } => waiting.extend([left.as_mut(), right.as_mut()]),
-            SetExpr::Values(_) => {
-                let failed = || QueryError::Internal("VALUES as a subquery".to_string());
-                let mut around =
-                    Parser::parse_sql(&GenericDialect {}, "SELECT * FROM (SELECT 1)").map_err(|_| failed())?;
-                let Some(ast::Statement::Query(around)) = around.pop() else { return Err(failed()) };
-                let values = std::mem::replace(part, *around.body);
-                let SetExpr::Select(select) = part else { return Err(failed()) };
-                if let Some(from) = select.from.first_mut()
-                    && let TableFactor::Derived { subquery, .. } = &mut from.relation
-                {
-                    *subquery.body = values;
-                }
-            }
-            _ => {}
+    for list in lists_in(body) {
+        let failed = || QueryError::Internal("VALUES as a subquery".to_string());
+        let mut around = Parser::parse_sql(&GenericDialect {}, "SELECT * FROM (SELECT 1)").map_err(|_| failed())?;
+        let Some(ast::Statement::Query(around)) = around.pop() else { return Err(failed()) };
+        let values = std::mem::replace(list, *around.body);
+        let SetExpr::Select(select) = list else { return Err(failed()) };
+        if let Some(from) = select.from.first_mut()
+            && let TableFactor::Derived { subquery, .. } = &mut from.relation
+        {
+            *subquery.body = values;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@
 //!   SELECT 1 AS column1, (SELECT max(a) FROM t) AS column2 UNION ALL SELECT 2 AS column1, 3 AS column2
 //! ```
 
-use super::walk::everywhere;
+use super::walk::{everywhere, lists_in};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Visit, Visitor, VisitorMut,
@@ -26,17 +26,13 @@ impl VisitorMut for Lists {
     type Break = Infallible;
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
-        let mut waiting = vec![query.body.as_mut()];
-        while let Some(part) = waiting.pop() {
-            match part {
-                SetExpr::SetOperation { left, right, .. } => waiting.extend([left.as_mut(), right.as_mut()]),
-                SetExpr::Values(values) if has_subquery(&*values) => {
-                    let rows = std::mem::take(&mut values.rows).into_iter().map(|row| row.content);
-                    if let Some(selects) = united(rows.filter_map(selected).collect()) {
-                        *part = selects;
-                    }
+        for list in lists_in(query.body.as_mut()) {
+            let SetExpr::Values(values) = list else { continue };
+            if has_subquery(&*values) {
+                let rows = std::mem::take(&mut values.rows).into_iter().map(|row| row.content);
+                if let Some(selects) = united(rows.filter_map(selected).collect()) {
+                    *list = selects;
                 }
-                _ => {}
             }
         }
         ControlFlow::Continue(())

@@ -1,7 +1,7 @@
 //! Walks over parsed statements.
 
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Value, Visit, VisitMut, Visitor, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut};
 use std::ops::ControlFlow;
 
 /// Visits all of `statement` and returns the value with which the visitor breaks off.
@@ -59,6 +59,19 @@ pub(super) fn outside_of_queries<B>(
         }
     }
     node.visit(&mut Outside { queries: 0, change })
+}
+
+/// Returns the lists of VALUES among the parts of a set operation. `body` may be one itself.
+pub(super) fn lists_in(body: &mut SetExpr) -> Vec<&mut SetExpr> {
+    let (mut waiting, mut lists) = (vec![body], Vec::new());
+    while let Some(part) = waiting.pop() {
+        match part {
+            SetExpr::SetOperation { left, right, .. } => waiting.extend([left.as_mut(), right.as_mut()]),
+            SetExpr::Values(_) => lists.push(part),
+            _ => {}
+        }
+    }
+    lists
 }
 
 /// Takes the expression and leaves a placeholder in its place.
