@@ -144,3 +144,42 @@ pub fn rows_are_set_aside_from_the_command_line(location: &str, answer: impl Fn(
     let lines = json_lines(&rejects);
     assert_eq!((&lines[0]["amount"], &lines[1]["amount"]), (&serde_json::json!("ten"), &serde_json::json!("12345.6")));
 }
+
+/// Patterns of LIKE that conditions are made of.
+pub const PATTERNS: [&str; 11] = [
+    "'a%'",
+    "'%b'",
+    "'_'",
+    "'%'",
+    "''",
+    "'A_%'",
+    "'é%'",
+    "'% %'",
+    "'!a%' ESCAPE '!'",
+    "'%!_%' ESCAPE '!'",
+    "'a\\%' ESCAPE ''",
+];
+
+/// Loads twice at a time under one name, into the table `t` of a server: the second load hears that the first was faster, and takes its rows for none that the
+/// target refuses. `load`: COPY of 3,000 rows with a name, and a file for rows that are set aside. `answer` asks the server.
+pub async fn loads_of_one_name_come_one_after_the_other(
+    load: impl Fn(&str, &Path) -> String,
+    answer: impl Fn(&str) -> String,
+) {
+    let (session, other) = (embedded().await, embedded().await);
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for name in ["monday", "tuesday", "wednesday"] {
+        let load = |file: &str| load(name, &folder.path().join(file));
+        let (first, second) = (load("first.json"), load("second.json"));
+        let ended = tokio::join!(rows(&session, &first), rows(&other, &second));
+        let (loaded, told) = match ended {
+            (Ok(loaded), Err(told)) | (Err(told), Ok(loaded)) => (loaded, told),
+            both => panic!("{name}: {both:?}"),
+        };
+        assert_eq!(loaded, "3000|0", "{name}");
+        assert!(told.contains(&format!("the load '{name}' is in")) && told.contains("already"), "{name}: {told}");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0, "{name}: nothing is set aside");
+        assert_eq!(answer("SELECT count(*) FROM t"), "3000", "{name}");
+        answer("DELETE FROM t");
+    }
+}

@@ -27,13 +27,23 @@ print('slept', flush=True)
 struct Tried {
     cluster: Processes,
     server: Server,
+    _config: Option<tempfile::TempDir>,
 }
 
 impl Tried {
     fn new(environment: &[(&str, &str)]) -> Self {
         let cluster = Processes::with("1GiB", environment);
         let server = Server::new(&cluster.rest);
-        Self { cluster, server }
+        Self { cluster, server, _config: None }
+    }
+
+    /// `settings`: lines of the configuration file.
+    fn with(settings: &str) -> Self {
+        let config = tempfile::tempdir().expect("a folder can be made");
+        let file = config.path().join("windlass.toml");
+        std::fs::write(&file, settings).expect("it is written");
+        let tried = Self::new(&[("WINDLASS_CONFIG", &file.display().to_string())]);
+        Self { _config: Some(config), ..tried }
     }
 
     fn file(&self, name: &str, text: &str) -> String {
@@ -142,10 +152,7 @@ fn batches_run_programs() {
 
 #[test]
 fn a_program_is_ended_with_all_of_its_processes() {
-    let config = tempfile::tempdir().expect("a folder can be made");
-    let file = config.path().join("windlass.toml");
-    std::fs::write(&file, "[primary]\nheartbeat = \"200ms\"\nexecutor_timeout = \"2s\"\n").expect("it is written");
-    let tried = Tried::new(&[("WINDLASS_CONFIG", &file.display().to_string())]);
+    let tried = Tried::with("[primary]\nheartbeat = \"200ms\"\nexecutor_timeout = \"2s\"\n");
     let daemon = tried.file("daemon.py", DAEMON);
     // It ends by itself: what it left behind goes too.
     let batch = tried.batch(&json!({ "file": daemon, "args": ["0.5"] }));
@@ -195,10 +202,7 @@ fn a_program_does_not_run_again_under_another_primary() {
 
 #[test]
 fn limits_end_programs() {
-    let config = tempfile::tempdir().expect("a folder can be made");
-    let file = config.path().join("windlass.toml");
-    std::fs::write(&file, "[executor]\nprogram_disk = \"20MiB\"\n").expect("it is written");
-    let tried = Tried::new(&[("WINDLASS_CONFIG", &file.display().to_string())]);
+    let tried = Tried::with("[executor]\nprogram_disk = \"20MiB\"\n");
     tried.are_ended(&[
         (
             "one_file.py",
@@ -220,10 +224,7 @@ fn limits_end_programs() {
 
 #[test]
 fn memory_of_programs_is_limited() {
-    let config = tempfile::tempdir().expect("a folder can be made");
-    let file = config.path().join("windlass.toml");
-    std::fs::write(&file, "[executor]\nprogram_memory = \"200MiB\"\n").expect("it is written");
-    let tried = Tried::new(&[("WINDLASS_CONFIG", &file.display().to_string())]);
+    let tried = Tried::with("[executor]\nprogram_memory = \"200MiB\"\n");
     let limit = "more than the 209715200 bytes of memory";
     tried.are_ended(&[
         ("memory.py", "held = [bytearray(1 << 20) for _ in range(1000)]\n", &[limit]),
@@ -258,10 +259,7 @@ fn memory_of_programs_is_limited() {
 /// `make groups` runs this where there are control groups.
 #[test]
 fn the_kernel_limits_programs_that_have_control_groups() {
-    let config = tempfile::tempdir().expect("a folder can be made");
-    let file = config.path().join("windlass.toml");
-    std::fs::write(&file, "[executor]\nprogram_memory = \"200MiB\"\n").expect("it is written");
-    let tried = Tried::new(&[("WINDLASS_CONFIG", &file.display().to_string())]);
+    let tried = Tried::with("[executor]\nprogram_memory = \"200MiB\"\n");
     let daemon = tried.file("daemon.py", DAEMON);
     let start = || {
         let batch = tried.batch(&json!({ "file": daemon, "args": ["1000"] }));
@@ -331,11 +329,7 @@ fn parent_of(pid: u32) -> u32 {
 /// Two executors have two places and 1 GiB each, so one program that may hold 600 MiB runs on each of them at a time.
 #[test]
 fn programs_together_get_no_more_memory_than_there_is() {
-    let config = tempfile::tempdir().expect("a folder can be made");
-    let file = config.path().join("windlass.toml");
-    std::fs::write(&file, "[primary]\nheartbeat = \"100ms\"\n[executor]\nprogram_memory = \"600MiB\"\n")
-        .expect("it is written");
-    let tried = Tried::new(&[("WINDLASS_CONFIG", &file.display().to_string())]);
+    let tried = Tried::with("[primary]\nheartbeat = \"100ms\"\n[executor]\nprogram_memory = \"600MiB\"\n");
     let program = tried.file(
         "holds.py",
         "import time\nheld, begun = bytearray(100 << 20), time.monotonic()\ntime.sleep(1.5)\nprint('from', begun, 'to', time.monotonic())\n",
@@ -392,10 +386,7 @@ fn the_commands_of_the_documentation_work() {
 
 #[test]
 fn programs_can_be_forbidden() {
-    let config = tempfile::tempdir().expect("a folder can be made");
-    let file = config.path().join("windlass.toml");
-    std::fs::write(&file, "[executor]\nprograms = \"no\"\n").expect("it is written");
-    let tried = Tried::new(&[("WINDLASS_CONFIG", &file.display().to_string())]);
+    let tried = Tried::with("[executor]\nprograms = \"no\"\n");
     let program = tried.file("p.py", "open('/tmp/never', 'w')\n");
     let refused = tried.cluster.sql(&[&format!("select * from run_program('{program}')")]).unwrap_err();
     assert!(refused.contains("programs = \"no\""), "{refused}");

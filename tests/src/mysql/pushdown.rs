@@ -1,6 +1,7 @@
 //! Conditions that the server computes have the answers that Windlass gives.
 
 use super::*;
+use crate::asking::PATTERNS;
 use fastrand::Rng;
 
 /// What is generated for each column, and which literals conditions compare it with.
@@ -38,19 +39,6 @@ pub(super) const COLUMNS: [(&str, &str, &[&str]); 20] = [
 const TEXTS: &[&str] = &[
     "''", "'a'", "'A'", "'b'", "'ab'", "'a b'", "'é'", "'e'", "'z'", "'Z'", "'_'", "'%'", "'ß'", "'ss'", "'a'' b'",
     "'𝄞'", "'a '", "'\\'", "'a\t'",
-];
-const PATTERNS: [&str; 11] = [
-    "'a%'",
-    "'%b'",
-    "'_'",
-    "'%'",
-    "''",
-    "'A_%'",
-    "'é%'",
-    "'% %'",
-    "'!a%' ESCAPE '!'",
-    "'%!_%' ESCAPE '!'",
-    "'a\\%' ESCAPE ''",
 ];
 
 /// As Windlass writes the literal of a column.

@@ -2,7 +2,7 @@
 
 use super::write::{LEFT, primary_killed};
 use super::*;
-use crate::asking::{json_lines, rows_are_set_aside_from_the_command_line};
+use crate::asking::{self, json_lines, rows_are_set_aside_from_the_command_line};
 use crate::cluster::killed;
 use std::path::Path;
 
@@ -234,29 +234,13 @@ async fn the_primary_dies_while_rows_are_set_aside() {
     }
 }
 
-/// The second of two loads with one name hears that the first was faster: its rows are not ones that the target does not take.
 #[tokio::test(flavor = "multi_thread")]
 async fn loads_of_one_name_come_one_after_the_other() {
     let server = &MariaDb::start();
     scripted(server, "CREATE TABLE t (id int PRIMARY KEY, name varchar(3))");
-    let (session, other) = (embedded().await, embedded().await);
-    let folder = tempfile::tempdir().expect("a folder can be made");
     let query = "SELECT value AS id, 'x' AS name FROM generate_series(1, 3000)";
-    for name in ["monday", "tuesday", "wednesday"] {
-        let load =
-            |file: &str| copy(server, query, &folder.path().join(file), &format!(", max_rejects 50, load '{name}'"));
-        let (first, second) = (load("first.json"), load("second.json"));
-        let ended = tokio::join!(rows(&session, &first), rows(&other, &second));
-        let (loaded, told) = match ended {
-            (Ok(loaded), Err(told)) | (Err(told), Ok(loaded)) => (loaded, told),
-            both => panic!("{name}: {both:?}"),
-        };
-        assert_eq!(loaded, "3000|0", "{name}");
-        assert!(told.contains(&format!("the load '{name}' is in")) && told.contains("already"), "{name}: {told}");
-        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0, "{name}: nothing is set aside");
-        assert_eq!(scripted(server, "SELECT count(*) FROM t"), "3000", "{name}");
-        scripted(server, "DELETE FROM t");
-    }
+    let load = |name: &str, file: &Path| copy(server, query, file, &format!(", max_rejects 50, load '{name}'"));
+    asking::loads_of_one_name_come_one_after_the_other(load, |query| scripted(server, query)).await;
 }
 
 #[test]
